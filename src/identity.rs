@@ -78,6 +78,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The spec that the container was created from; `None`: not readable.
+    pub fn applied(&self) -> Option<serde_json::Value> {
+        serde_json::from_str(&self.spec).ok()
+    }
+
     /// Reads an identity. Returns `None` without the group label: the container is not managed.
     pub fn from_labels(labels: &HashMap<String, String>) -> Option<Identity> {
         let text = |key: &str| labels.get(key).cloned().unwrap_or_default();

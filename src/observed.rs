@@ -282,6 +282,11 @@ impl Container {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
     }
 
+    /// The id of the container whose network it has; `None`: it has its own, or none.
+    pub fn network_owner(&self) -> Option<&str> {
+        self.network_mode.strip_prefix("container:")
+    }
+
     /// Returns true if it has the network of the engine's host.
     pub fn has_network_of_host(&self) -> bool {
         self.network_mode == "host"
@@ -362,6 +367,11 @@ impl Observed {
     pub fn lookalikes<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Container> {
         let of_group = move |container: &&Container| container.inherited.as_ref().is_some_and(|it| it.group == group);
         self.containers.values().filter(of_group)
+    }
+
+    /// Managed volumes of this group.
+    pub fn volumes_of<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Volume> {
+        self.volumes.values().filter(move |volume| volume.group.as_deref() == Some(group))
     }
 
     /// Managed containers of this group.

@@ -80,8 +80,8 @@ pub(super) async fn prune(global: &Global, prune: &Prune, style: Style) -> Resul
     groups.retain(|group| group.is_gone() && is_selected(&group.name));
     let mut volumes = Vec::new();
     for group in groups.iter().filter(|_| prune.volumes) {
-        let found = engine.list(&group.name, true).await?.volumes.into_values();
-        volumes.extend(found.filter(|it| it.group.as_ref() == Some(&group.name)).map(|it| it.name));
+        let observed = engine.list(&group.name, true).await?;
+        volumes.extend(observed.volumes_of(&group.name).map(|volume| volume.name.clone()));
     }
     if groups.is_empty() && unused.is_empty() {
         style.note("no group whose directory is gone");
@@ -162,8 +162,7 @@ pub(super) async fn adopt(global: &Global, project: &Project, style: Style) -> R
     let previous = state.adoption();
     let observed = engine.list(group, true).await?;
     let mut sources = observed.groups().remove(&group[..]).unwrap_or_default().sources;
-    let volumes = observed.volumes.values().filter(|volume| volume.group.as_ref() == Some(group));
-    sources.extend(volumes.filter_map(|volume| volume.source.clone()));
+    sources.extend(observed.volumes_of(group).filter_map(|volume| volume.source.clone()));
     let built = observed.built.values().filter(|built| built.group == *group);
     sources.extend(built.filter_map(|built| built.source.clone()));
     sources.remove(by);

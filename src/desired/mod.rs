@@ -31,7 +31,7 @@ pub use config::{Config, Inherited, Seconds, SecurityOption, Volume, VolumeSourc
 pub use copied::CopiedFile;
 use files::MountedFile;
 use fingerprint::Fingerprint;
-pub use network::{AddressRange, Endpoint, Join, Network, Placement, defers_names};
+pub use network::{AddressRange, BRIDGE, Endpoint, Join, Network, Placement, defers_names};
 use outputs::Outputs;
 pub use requirements::Requirement;
 pub use secrets::{has_secret_ping, secrets};
@@ -116,6 +116,11 @@ impl Desired {
     /// Whether no service is desired, not even one without containers.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.idle.is_empty()
+    }
+
+    /// The services that the plan may change.
+    pub fn in_scope(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().filter(|service| self.scope.contains(&service.service))
     }
 
     /// Names of the services, each once however many replicas it has.

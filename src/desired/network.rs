@@ -14,12 +14,15 @@ use crate::spec::model::{self, ContainerNetworks, Group, NetworkMode};
 /// The name that services use for the network of the group.
 pub const DEFAULT: &str = "default";
 
+/// The driver of a network, unless the specs set it.
+pub const BRIDGE: &str = "bridge";
+
 /// A network of the group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Network {
     /// It must exist, and is neither created nor removed.
     pub external: bool,
-    /// Driver; `None`: `bridge`.
+    /// Driver; `None`: [`BRIDGE`].
     pub driver: Option<String>,
     /// Options of the driver.
     pub driver_opts: BTreeMap<String, String>,
@@ -61,6 +64,16 @@ impl Network {
     pub fn with_subnet(subnet: impl Into<String>) -> Network {
         let range = AddressRange { subnet: Some(subnet.into()), ..AddressRange::default() };
         Network { ranges: vec![range], ..Network::default() }
+    }
+
+    /// Its driver.
+    pub fn driver(&self) -> &str {
+        self.driver.as_deref().unwrap_or(BRIDGE)
+    }
+
+    /// Whether it has IPv6 addresses: as the specs say, otherwise if there is an IPv6 range. `None`: the engine's default.
+    pub fn ipv6(&self) -> Option<bool> {
+        self.enable_ipv6.or(self.subnets().any(|subnet| subnet.contains(':')).then_some(true))
     }
 
     /// Its address ranges in CIDR notation.
@@ -238,6 +251,14 @@ impl Placement {
         let mut endpoints: Vec<(&str, &Endpoint)> = networks.iter().map(|(name, it)| (name.as_str(), it)).collect();
         endpoints.sort_by_key(|(_, endpoint)| std::cmp::Reverse(endpoint.priority));
         endpoints
+    }
+
+    /// The place on one of its networks, by the network's name.
+    pub fn endpoint(&self, network: &str) -> Option<&Endpoint> {
+        match self {
+            Placement::Networks(networks) => networks.get(network),
+            Placement::Mode(_) => None,
+        }
     }
 
     /// The mode of a container that is on no network of the group.

@@ -41,8 +41,8 @@ pub fn compare(
     if open || agrees(service, container, identity, observed, updated) {
         return Comparison::default();
     }
-    let applied = match serde_json::from_str(&identity.spec) {
-        Ok(Value::Object(fields)) => fields,
+    let applied = match identity.applied() {
+        Some(Value::Object(fields)) => fields,
         _ => Map::new(),
     };
     let wanted = fingerprint::canonical(service.kind, &service.config);

@@ -114,11 +114,11 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
                 source: Some(desired.source.clone()),
                 subnets: wanted.subnets().map(str::to_owned).collect(),
                 settings: NetworkSettings {
-                    driver: wanted.driver.clone().unwrap_or_else(|| "bridge".to_owned()),
+                    driver: wanted.driver().to_owned(),
                     internal: wanted.internal,
                     attachable: wanted.attachable,
                     enable_ipv4: wanted.enable_ipv4.unwrap_or(true),
-                    enable_ipv6: wanted.enable_ipv6.unwrap_or(wanted.subnets().any(|subnet| subnet.contains(':'))),
+                    enable_ipv6: wanted.ipv6().unwrap_or_default(),
                     options: wanted.driver_opts.clone(),
                     gateways: wanted.ranges.iter().filter_map(|it| Some(it.gateway?.to_string())).collect(),
                     ip_ranges: wanted.ranges.iter().filter_map(|it| it.ip_range.clone()).collect(),
@@ -340,7 +340,7 @@ fn expects_health(container: &Container, observed: &Observed) -> bool {
 
 /// Whether the container's own spec enables a health check; `None` leaves it to the image.
 pub(super) fn own_healthcheck(container: &Container) -> Option<bool> {
-    let spec: Value = serde_json::from_str(&container.identity.as_ref()?.spec).ok()?;
+    let spec = container.identity.as_ref()?.applied()?;
     let check = spec.get("healthcheck")?;
     match check.get("disable").and_then(Value::as_bool) {
         Some(true) => Some(false),

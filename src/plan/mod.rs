@@ -34,7 +34,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::{Desired, OnFailure, Service};
+use crate::desired::{Desired, Mode, OnFailure, Service};
 use crate::identity::{Identity, candidate_name, container_name, instance_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
@@ -58,11 +58,7 @@ pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
     let mut planner = Planner::new(desired, observed, memory, now);
     planner.notes();
-    if planner.conflict_of_group()
-        || planner.conflict_of_project()
-        || planner.conflict_of_networks()
-        || planner.conflict_of_volumes()
-    {
+    if planner.conflict_of_group() || planner.conflict_of_surroundings() {
         return planner.plan;
     }
     planner.services();
@@ -277,11 +273,28 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Every service that is to run fails because of a conflict.
-    fn fail_in_scope(&mut self, message: &str) {
-        for service in self.desired.services.values().filter(|it| self.desired.scope.contains(&it.service)) {
-            self.fail(&service.name, Reason::Conflict, message.to_owned(), None);
+    /// The containers, networks or volumes that are there prevent what the specs say: every service that is to run fails, and
+    /// nothing is touched.
+    fn conflict_of_surroundings(&mut self) -> bool {
+        if self.desired.is_empty() || !matches!(self.desired.mode, Mode::Reconcile { .. }) {
+            return false;
         }
+        let mut problems: Vec<String> = self.project_problem().into_iter().collect();
+        if problems.is_empty() {
+            problems = self.network_problems();
+        }
+        if problems.is_empty() {
+            problems = self.volume_problems();
+        }
+        if problems.is_empty() {
+            self.note_new_volumes();
+            return false;
+        }
+        let message = problems.join("; ");
+        for service in self.desired.in_scope() {
+            self.fail(&service.name, Reason::Conflict, message.clone(), None);
+        }
+        true
     }
 
     fn services(&mut self) {

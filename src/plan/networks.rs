@@ -1,6 +1,6 @@
 //! Networks: what must exist, what differs, and on which of them a container is, with which names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -9,39 +9,28 @@ use super::requirements::needs_api;
 use super::step::{Action, ContainerRef, Query, Subject, Verb};
 use super::{DRAIN_PERIOD, Planner};
 use crate::capabilities::ApiVersion;
-use crate::desired::{self, Desired, Endpoint, HookPoint, Join, Mode, Service};
+use crate::desired::{self, BRIDGE, Desired, Endpoint, HookPoint, Join, Service};
+use crate::identity::Identity;
 use crate::observed::{Container, Network, Observed, State};
 
 /// First API version with networks without IPv4: Docker 28.0.
 const ENABLE_IPV4: ApiVersion = ApiVersion(1, 48);
 
 impl<'a> Planner<'a> {
-    /// A network that a service in scope is on is missing although it is external, or differs from the specs, which cannot be
-    /// changed: every service that is to run fails, and nothing is touched.
-    pub(super) fn conflict_of_networks(&mut self) -> bool {
-        if self.desired.is_empty() || !matches!(self.desired.mode, Mode::Reconcile { .. }) {
-            return false;
-        }
-        let in_scope = self.desired.services.values().filter(|it| self.desired.scope.contains(&it.service));
-        let mut used: Vec<&str> = in_scope.flat_map(|it| it.config.network.endpoints()).map(|(name, _)| name).collect();
-        used.sort_unstable();
-        used.dedup();
-        let problem = |name: &&str| self.problem(name, self.desired.networks.get(*name)?);
-        let problems: Vec<String> = used.iter().filter_map(problem).chain(self.too_new(&used)).collect();
-        if !problems.is_empty() {
-            self.fail_in_scope(&problems.join("; "));
-        }
-        !problems.is_empty()
+    /// Networks that services in scope are on: missing ones that are external, and those that differ from the specs, which
+    /// cannot be changed.
+    pub(super) fn network_problems(&self) -> Vec<String> {
+        let endpoints = self.desired.in_scope().flat_map(|it| it.config.network.endpoints());
+        let used: BTreeSet<&str> = endpoints.map(|(name, _)| name).collect();
+        let networks = || used.iter().filter_map(|name| Some((*name, self.desired.networks.get(*name)?)));
+        let problems = networks().filter_map(|(name, wanted)| self.problem(name, wanted));
+        problems.chain(networks().filter_map(|(name, wanted)| self.too_new(name, wanted))).collect()
     }
 
     /// What the engine's API is too old for: it would be ignored.
-    fn too_new(&self, used: &[&str]) -> Vec<String> {
-        let networks = used.iter().filter_map(|name| Some((*name, self.desired.networks.get(*name)?)));
-        let with_ipv4 = networks.filter(|(_, wanted)| wanted.enable_ipv4.is_some());
-        let needs = |(name, wanted): (&str, &desired::Network)| {
-            needs_api(&format!("`enable_ipv4` of the network {name}"), &wanted.location, ENABLE_IPV4, self.observed)
-        };
-        with_ipv4.filter_map(needs).collect()
+    fn too_new(&self, name: &str, wanted: &desired::Network) -> Option<String> {
+        wanted.enable_ipv4?;
+        needs_api(&format!("`enable_ipv4` of the network {name}"), &wanted.location, ENABLE_IPV4, self.observed)
     }
 
     /// Why a network cannot be used as the specs say.
@@ -128,16 +117,18 @@ impl<'a> Planner<'a> {
     /// The networks that a container should be on: those of the spec that it was created from, as far as the group still has
     /// them. With an earlier spec it runs where it is not replaced: after `start`, or if its replacement failed.
     fn places(&self, service: &'a Service, container: &Container) -> Vec<(&'a str, Endpoint)> {
-        let endpoints = service.config.network.endpoints();
         let is_current = container.identity.as_ref().is_none_or(|it| it.spec_hash == service.fingerprint.spec_hash);
         let names = if is_current { Vec::new() } else { networks_of(container) };
         let known: Option<Vec<&'a str>> =
             names.iter().map(|name| self.desired.networks.get_key_value(name).map(|(name, _)| name.as_str())).collect();
         match known.filter(|known| !known.is_empty()) {
-            None => endpoints.into_iter().map(|(name, endpoint)| (name, endpoint.clone())).collect(),
+            None => {
+                let endpoints = service.config.network.endpoints().into_iter();
+                endpoints.map(|(name, endpoint)| (name, endpoint.clone())).collect()
+            }
             Some(known) => {
-                let settings = |name: &str| endpoints.iter().find(|(it, _)| *it == name).map(|(_, it)| (*it).clone());
-                known.into_iter().map(|name| (name, settings(name).unwrap_or_default())).collect()
+                let settings = |name: &str| service.config.network.endpoint(name).cloned().unwrap_or_default();
+                known.into_iter().map(|name| (name, settings(name))).collect()
             }
         }
     }
@@ -229,8 +220,7 @@ impl<'a> Planner<'a> {
                 },
                 (true, false) => disconnect(container, network),
                 (false, true) => {
-                    let endpoint = service.config.network.endpoints().into_iter().find(|(it, _)| *it == name);
-                    let endpoint = endpoint.map(|(_, endpoint)| endpoint.clone()).unwrap_or_default();
+                    let endpoint = service.config.network.endpoint(&name).cloned().unwrap_or_default();
                     let join = self.join(service, network, &endpoint, false);
                     Verb::Connect { container: ContainerRef::of(container), join }
                 }
@@ -294,8 +284,7 @@ pub(super) fn aliases_deferred(container: &Container) -> bool {
 
 /// Names of the networks that the container's own spec names.
 fn networks_of(container: &Container) -> Vec<String> {
-    let spec = container.identity.as_ref().and_then(|it| serde_json::from_str::<Value>(&it.spec).ok());
-    let Some(spec) = spec else { return Vec::new() };
+    let Some(spec) = container.identity.as_ref().and_then(Identity::applied) else { return Vec::new() };
     let single = spec.get("network").and_then(Value::as_str);
     let several = spec.get("networks").and_then(Value::as_object).into_iter().flat_map(|networks| networks.keys());
     single.map(str::to_owned).into_iter().chain(several.cloned()).collect()
@@ -332,7 +321,7 @@ fn difference(wanted: &desired::Network, found: &Network, is_ours: bool) -> Opti
         return differs("the subnet", &found.subnets.join(", "), &subnets.join(", "));
     }
     let settings = &found.settings;
-    let driver = wanted.driver.as_deref().or(is_ours.then_some("bridge")).filter(|driver| *driver != settings.driver);
+    let driver = wanted.driver.as_deref().or(is_ours.then_some(BRIDGE)).filter(|driver| *driver != settings.driver);
     if let Some(driver) = driver {
         return differs("the driver", &settings.driver, driver);
     }

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::Planner;
 use super::images::wanted_image;
 use crate::capabilities::HealthChecks;
+use crate::desired::Service;
 use crate::identity::Identity;
-use crate::observed::Container;
+use crate::observed::{Container, ImageFacts, Network};
 use crate::spec::model::Healthcheck;
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn notes(&mut self) {
         if !self.desired.services.is_empty() {
             self.note_shared_names();
@@ -41,41 +40,41 @@ impl Planner<'_> {
         let group = &self.desired.group;
         for container in self.observed.containers.values().filter(|container| container.is_up()) {
             let Some(other) = container.identity.as_ref().filter(|identity| identity.group != *group) else { continue };
-            let shares = |(name, endpoint)| {
-                let network = self.networks.get(name)?;
-                let is_there = container.networks.iter().any(|attachment| attachment.network_id == network.id);
-                is_there.then_some((*network, endpoint))
-            };
-            let services = self.desired.services.values().filter(|it| self.desired.scope.contains(&it.service));
-            let places =
-                services.flat_map(|it| it.config.network.endpoints().into_iter().map(move |place| (it, place)));
-            for (service, (network, endpoint)) in places.filter_map(|(it, place)| Some((it, shares(place)?))) {
+            let is_there =
+                |network: &&&Network| container.networks.iter().any(|attachment| attachment.network_id == network.id);
+            for network in self.networks.values().filter(is_there) {
                 let names = names_of(other, &network.name);
-                let shared = service.network_names(group, endpoint).into_iter().filter(|name| names.contains(name));
-                self.plan.notes.extend(shared.map(|name| {
-                    format!(
-                        "warning: on network {}, `{name}` is {} of group {group} and {} of group {}, and resolves to \
-                         either; use `{}.{group}` and `{}.{}`, or another network",
-                        network.name,
-                        service.service,
-                        other.service,
-                        other.group,
-                        service.service,
-                        other.service,
-                        other.group,
-                    )
-                }));
+                for service in self.desired.in_scope() {
+                    let Some(endpoint) = service.config.network.endpoint(&network.name) else { continue };
+                    let shared = service.network_names(group, endpoint).into_iter().filter(|name| names.contains(name));
+                    self.plan.notes.extend(shared.map(|name| {
+                        format!(
+                            "warning: on network {}, `{name}` is {} of group {group} and {} of group {}, and resolves to \
+                             either; use `{}.{group}` and `{}.{}`, or another network",
+                            network.name,
+                            service.service,
+                            other.service,
+                            other.group,
+                            service.service,
+                            other.service,
+                            other.group,
+                        )
+                    }));
+                }
             }
         }
     }
 
+    /// Facts about the image of a service, if it is present and inspected.
+    fn facts(&self, service: &Service) -> Option<&'a ImageFacts> {
+        self.observed.image_facts.get(wanted_image(service, self.observed)?)
+    }
+
     /// A health check without a test tunes that of the image, if it has one.
     fn note_empty_health_checks(&mut self) {
-        for service in self.desired.services.values().filter(|service| self.desired.scope.contains(&service.service)) {
+        for service in self.desired.in_scope() {
             let check = service.config.healthcheck.as_ref().map(Healthcheck::enables);
-            let image = self.observed.images.get(&service.config.image);
-            let facts = image.and_then(|id| self.observed.image_facts.get(id));
-            if check == Some(None) && facts.is_some_and(|facts| !facts.healthcheck) {
+            if check == Some(None) && self.facts(service).is_some_and(|facts| !facts.healthcheck) {
                 self.plan.notes.insert(format!(
                     "warning: the `healthcheck` of {} has no `test`, and its image has no health check",
                     service.service
@@ -88,13 +87,10 @@ impl Planner<'_> {
         if self.observed.capabilities.health_checks != HealthChecks::Never {
             return;
         }
-        for service in self.desired.services.values() {
-            let image = wanted_image(service, self.observed);
-            let of_image =
-                image.and_then(|id| self.observed.image_facts.get(id)).is_some_and(|facts| facts.healthcheck);
+        for service in self.desired.in_scope() {
+            let of_image = || self.facts(service).is_some_and(|facts| facts.healthcheck);
             let own = service.config.healthcheck.as_ref().and_then(Healthcheck::enables);
-            let check = own.unwrap_or(of_image);
-            if check && self.desired.scope.contains(&service.service) {
+            if own.unwrap_or_else(of_image) {
                 let remedy = match service.ping {
                     Some(_) => "its ping alone decides when it is ready",
                     None => "add a `ping` so that dependents wait until it is ready",
@@ -108,7 +104,7 @@ impl Planner<'_> {
     }
 
     fn note_ignored_limits(&mut self) {
-        for service in self.desired.services.values().filter(|service| self.desired.scope.contains(&service.service)) {
+        for service in self.desired.in_scope() {
             let ignored = self.observed.capabilities.limits.ignored(&service.config.resources);
             if !ignored.is_empty() {
                 self.plan.notes.insert(format!(
@@ -124,11 +120,9 @@ impl Planner<'_> {
         if self.observed.capabilities.health_checks != HealthChecks::WithoutStartInterval {
             return;
         }
-        for service in self.desired.services.values() {
+        for service in self.desired.in_scope() {
             let check = service.config.healthcheck.as_ref();
-            if check.is_some_and(|check| check.start_interval.is_some() && !check.disable)
-                && self.desired.scope.contains(&service.service)
-            {
+            if check.is_some_and(|check| check.start_interval.is_some() && !check.disable) {
                 self.plan.notes.insert(format!(
                     "warning: the engine ignores `healthcheck.start_interval` of {}: it needs Docker 25.0 (API 1.44)",
                     service.service
@@ -140,7 +134,7 @@ impl Planner<'_> {
 
 /// Network aliases of the service of a container on a network.
 fn names_of(identity: &Identity, network: &str) -> BTreeSet<String> {
-    let spec: Option<Value> = serde_json::from_str(&identity.spec).ok();
+    let spec = identity.applied();
     let everywhere = spec.as_ref().and_then(|spec| spec.get("aliases")?.as_array());
     let here = spec.as_ref().and_then(|spec| spec.get("networks")?.get(network)?.get("aliases")?.as_array());
     let aliases = everywhere.into_iter().chain(here).flatten().filter_map(|alias| Some(alias.as_str()?.to_owned()));

@@ -121,8 +121,7 @@ impl<'a> Planner<'a> {
 
     /// Returns true if any service waits for an output: that of a job that succeeded in an earlier run may have been lost.
     pub(super) fn has_pending_outputs(&self) -> bool {
-        let open = |service: &&Service| self.desired.scope.contains(&service.service);
-        self.desired.services.values().filter(open).any(|service| {
+        self.desired.in_scope().any(|service| {
             service.outputs.awaited().flat_map(|(_, keys)| keys).any(|key| !self.memory.assumed_outputs.contains(key))
         })
     }
@@ -135,7 +134,6 @@ pub(super) fn open_fields(service: &Service) -> Vec<Cause> {
 
 /// Outputs that services in scope wait for; a forecast assumes them.
 pub(super) fn awaited(desired: &crate::desired::Desired) -> BTreeSet<String> {
-    let scope = |service: &&Service| desired.scope.contains(&service.service);
-    let unknown = desired.services.values().filter(scope).flat_map(|service| service.outputs.unknown.values());
+    let unknown = desired.in_scope().flat_map(|service| service.outputs.unknown.values());
     unknown.flatten().cloned().collect()
 }

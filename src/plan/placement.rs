@@ -2,15 +2,13 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
-
 use super::cause::Cause;
 use super::effect::{image_of, own_healthcheck};
 use super::memory::ForceReason;
 use super::step::{Query, Reason};
 use super::{Planner, instance_of};
 use crate::desired::{Inherited, Mode, Service, VolumeSource};
-use crate::identity::candidate_name;
+use crate::identity::{Identity, candidate_name};
 use crate::observed::{Container, MountPoint};
 use crate::spec::model::{NetworkMode, Protocol, overlaps};
 
@@ -159,7 +157,7 @@ impl<'a> Planner<'a> {
 
 /// Returns true if the spec of the container gave it this hardware address.
 fn has_mac_address(container: &Container, address: &str) -> bool {
-    let spec = container.identity.as_ref().and_then(|identity| serde_json::from_str::<Value>(&identity.spec).ok());
+    let spec = container.identity.as_ref().and_then(Identity::applied);
     spec.is_some_and(|spec| spec["mac_address"] == address)
 }
 
@@ -174,7 +172,7 @@ fn shared_network(service: &Service, old: &Container) -> Option<String> {
         Some(NetworkMode::Host) if old.has_network_of_host() => {
             return Some("both containers would have the network of the host".to_owned());
         }
-        Some(NetworkMode::Shared(target)) if old.network_mode.starts_with("container:") => {
+        Some(NetworkMode::Shared(target)) if old.network_owner().is_some() => {
             return Some(format!("both containers would have the network of {target}"));
         }
         _ => {}

@@ -326,7 +326,7 @@ impl Planner<'_> {
 
     /// The address of a container, on its first network that has one; that of the container whose network it has.
     fn address(&self, service: &Service, container: &Container) -> Option<IpAddr> {
-        if let Some(owner) = container.network_mode.strip_prefix("container:") {
+        if let Some(owner) = container.network_owner() {
             let owner = self.observed.containers.get(&ContainerId::from(owner))?;
             return owner.networks.iter().find_map(|attachment| attachment.address);
         }

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use super::cause::{Cause, WantedState};
 use super::step::{Action, Awaited, ContainerRef, Subject, Verb, Wait};
 use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
@@ -177,11 +175,10 @@ pub(super) fn is_left_over(network: &Network, desired: &Desired, observed: &Obse
 
 /// Dependencies of a container, from the applied spec in its labels.
 fn remembered_needs(container: &Container) -> Vec<String> {
-    let spec = |identity: &Identity| serde_json::from_str::<Value>(&identity.spec).ok();
     container
         .identity
         .as_ref()
-        .and_then(spec)
+        .and_then(Identity::applied)
         .and_then(|spec| {
             let names = spec.get("dependencies")?.as_array()?;
             Some(names.iter().filter_map(|d| Some(d.get("name")?.as_str()?.to_owned())).collect())

@@ -4,39 +4,34 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Planner;
 use super::step::{Action, Subject, Verb};
-use crate::desired::{DeclaredVolume, Mode, Scope, VolumeSource};
+use crate::desired::{DeclaredVolume, Scope, VolumeSource};
 use crate::observed::{Container, Volume};
 
 impl<'a> Planner<'a> {
-    /// A declared volume is missing although it is external, or differs from its entry: every service that is to run fails,
-    /// and nothing is touched.
-    pub(super) fn conflict_of_volumes(&mut self) -> bool {
-        if !matches!(self.desired.mode, Mode::Reconcile { .. }) {
-            return false;
-        }
-        let used = self.used_volumes();
-        let problems: Vec<String> = used
-            .iter()
-            .filter_map(|(name, declared)| problem(name, declared, self.observed.volumes.get(*name)))
-            .collect();
-        if !problems.is_empty() {
-            self.fail_in_scope(&problems.join("; "));
-            return true;
-        }
-        for (name, declared) in used {
-            if declared.is_fixed && !self.observed.volumes.contains_key(name) {
-                self.plan.notes.insert(format!("volume {name} does not exist yet: it is created, and empty"));
-            }
-        }
-        false
+    /// Declared volumes that services in scope mount: missing ones that are external, and those that differ from their
+    /// entries.
+    pub(super) fn volume_problems(&self) -> Vec<String> {
+        let used = self.used_volumes().into_iter();
+        used.filter_map(|(name, declared)| problem(name, declared, self.observed.volumes.get(name))).collect()
+    }
+
+    /// Volumes with names of their own that are about to be created, and not taken over.
+    pub(super) fn note_new_volumes(&mut self) {
+        let is_new = |(name, declared): &(&str, &DeclaredVolume)| {
+            declared.is_fixed && !self.observed.volumes.contains_key(*name)
+        };
+        let new: Vec<&str> = self.used_volumes().into_iter().filter(is_new).map(|(name, _)| name).collect();
+        let note = |name: &str| format!("volume {name} does not exist yet: it is created, and empty");
+        self.plan.notes.extend(new.into_iter().map(note));
     }
 
     /// The declared volumes that a service in scope mounts.
     fn used_volumes(&self) -> BTreeMap<&'a str, &'a DeclaredVolume> {
-        let services = self.desired.services.values().filter(|it| self.desired.scope.contains(&it.service));
-        let mounted = services.flat_map(|service| &service.config.volumes).filter_map(|mount| match &mount.source {
-            VolumeSource::Named(name) => Some(name.as_str()),
-            VolumeSource::Anonymous | VolumeSource::Bind(_) | VolumeSource::Image(_) => None,
+        let mounted = self.desired.in_scope().flat_map(|service| &service.config.volumes).filter_map(|mount| {
+            match &mount.source {
+                VolumeSource::Named(name) => Some(name.as_str()),
+                VolumeSource::Anonymous | VolumeSource::Bind(_) | VolumeSource::Image(_) => None,
+            }
         });
         let mounted: BTreeSet<&str> = mounted.collect();
         mounted.into_iter().filter_map(|name| Some((name, self.desired.volumes.get(name)?))).collect()

@@ -231,8 +231,7 @@ async fn every_container_spec_field_reaches_the_engine() {
         container.mounts.iter().map(|m| &m.target).collect::<Vec<_>>()
     );
     assert_eq!((listed.created, listed.networks.clone()), (container.created, container.networks));
-    let is_owned = |volume: &&drillmaster::observed::Volume| volume.group.as_deref() == Some(&*fixture.group.name);
-    let owned: BTreeSet<&String> = observed.volumes.values().filter(is_owned).map(|volume| &volume.name).collect();
+    let owned: BTreeSet<&String> = observed.volumes_of(&fixture.group.name).map(|volume| &volume.name).collect();
     assert_eq!(owned, BTreeSet::from([&fixture.name("data"), &anonymous]), "both have the labels of the group");
 
     let script = "id -u; pwd; ulimit -s; ulimit -Hs; hostname; grep -c gateway /etc/hosts; df -k /memory /dev/shm | tail -n 2 | awk '{print $2}'";

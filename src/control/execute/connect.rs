@@ -278,7 +278,7 @@ async fn connect_published(
 async fn network_owner(engine: &dyn Engine, id: &str) -> Result<Container, ConnectError> {
     let mut container = inspect(engine, id).await?;
     // The engine rejects cycles, and a container of a container's network.
-    while let Some(owner) = container.network_mode.strip_prefix("container:") {
+    while let Some(owner) = container.network_owner() {
         container = inspect(engine, owner).await?;
     }
     Ok(container)

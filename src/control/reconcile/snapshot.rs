@@ -154,7 +154,7 @@ impl Core {
         for step in completed {
             effect::apply(&step.step, step.id.as_deref(), step.at, &step.desired, &mut observed, &mut self.memory);
         }
-        let (mut exits, mut back) = (Vec::new(), Vec::new());
+        let mut exits = Vec::new();
         if let Some(before) = self.snapshot.observed.take() {
             observed.image_facts = before.image_facts;
             for (id, container) in before.containers {
@@ -174,7 +174,7 @@ impl Core {
                     self.containers.entry(id.clone()).or_default().stale = Some(StaleReason::Other);
                 }
                 if listed.state == State::Running && container.state == State::Restarting {
-                    back.push(id.clone());
+                    self.memory.started_again(&id, now);
                 }
                 let exit = exit_of(listed).filter(|_| container.is_up());
                 exits.extend(exit.map(|code| (id.clone(), code)));
@@ -188,9 +188,6 @@ impl Core {
             self.memory.exited(&container.id);
         }
         self.snapshot.observed = Some(observed);
-        for id in back {
-            self.memory.started_again(&id, now);
-        }
         for (id, code) in exits {
             self.exited(&id, code, reaction);
         }

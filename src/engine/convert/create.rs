@@ -14,7 +14,7 @@ use super::super::ContainerSpec;
 use super::{devices, mounts};
 use crate::desired::{AddressRange, Config, Endpoint, Join, Network};
 use crate::spec::model::{
-    ExposedPorts, Healthcheck, HealthcheckTest, HostPort, MemorySwap, Port, Protocol, Resources, RestartPolicy,
+    ExposedPorts, Healthcheck, HealthcheckTest, HostPort, MemorySwap, Port, Resources, RestartPolicy,
 };
 use crate::spec::value::Microseconds;
 
@@ -177,12 +177,7 @@ fn exposed(ports: &[Port], expose: &[ExposedPorts]) -> Vec<String> {
 }
 
 fn port_key(port: &Port) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Sctp => "sctp",
-    };
-    format!("{}/{protocol}", port.container)
+    format!("{}/{}", port.container, port.protocol)
 }
 
 fn port_bindings(ports: &[Port]) -> PortMap {
@@ -283,9 +278,9 @@ pub fn update_body(resources: &Resources, restart: RestartPolicy) -> ContainerUp
 /// The request that creates a network. Written by hand because bollard no longer has `CheckDuplicate`, without which
 /// engines before 25 create a second network of the same name.
 pub fn network_body(name: &str, labels: &BTreeMap<String, String>, network: &Network) -> serde_json::Value {
-    let driver = network.driver.as_deref().unwrap_or("bridge");
     let labels: BTreeMap<&String, &String> = network.labels.iter().chain(labels).collect();
-    let mut body = serde_json::json!({"Name": name, "Driver": driver, "CheckDuplicate": true, "Labels": labels});
+    let mut body =
+        serde_json::json!({"Name": name, "Driver": network.driver(), "CheckDuplicate": true, "Labels": labels});
     let mut set = |key: &str, value: serde_json::Value| body[key] = value;
     if !network.driver_opts.is_empty() {
         set("Options", serde_json::json!(network.driver_opts));
@@ -299,7 +294,7 @@ pub fn network_body(name: &str, labels: &BTreeMap<String, String>, network: &Net
     if let Some(enable) = network.enable_ipv4 {
         set("EnableIPv4", enable.into());
     }
-    if let Some(enable) = network.enable_ipv6.or(network.subnets().any(|it| it.contains(':')).then_some(true)) {
+    if let Some(enable) = network.ipv6() {
         set("EnableIPv6", enable.into());
     }
     if network.ipam_driver.is_some() || !network.ipam_options.is_empty() || !network.ranges.is_empty() {
@@ -349,7 +344,7 @@ pub(super) fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
 mod tests {
     use super::*;
     use crate::desired::{Inherited, Seconds, Volume, VolumeSource};
-    use crate::spec::model::{ExtraHost, MountOptions, Propagation, Recursive, Selinux, Ulimit};
+    use crate::spec::model::{ExtraHost, MountOptions, Propagation, Protocol, Recursive, Selinux, Ulimit};
     use crate::spec::value::ByteSize;
 
     #[test]
