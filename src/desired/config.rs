@@ -233,6 +233,16 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Its options in the short form of a bind mount: `ro`, `z`, `rslave`.
+    pub fn short_options(&self) -> Vec<String> {
+        let options = [
+            self.read_only.then(|| "ro".to_owned()),
+            self.options.selinux.map(|selinux| selinux.option().to_owned()),
+            self.options.propagation.map(|propagation| propagation.to_string()),
+        ];
+        options.into_iter().flatten().collect()
+    }
+
     /// Returns true if two containers with this mount would write to the same files.
     pub fn is_shared_writable(&self) -> bool {
         !self.read_only && !matches!(self.source, VolumeSource::Image(_))
@@ -280,19 +290,14 @@ impl serde::Serialize for Volume {
             VolumeSource::Named(name) | VolumeSource::Bind(name) => format!("{name}:"),
             VolumeSource::Image(image) => format!("image={image}:"),
         };
-        let MountOptions { create, selinux, propagation, recursive, nocopy, subpath } = &self.options;
-        let options: Vec<String> = [
-            self.read_only.then(|| "ro".to_owned()),
-            selinux.map(|selinux| selinux.option().to_owned()),
-            propagation.map(|propagation| propagation.to_string()),
+        let MountOptions { create, selinux: _, propagation: _, recursive, nocopy, subpath } = &self.options;
+        let more = [
             nocopy.then(|| "nocopy".to_owned()),
             create.then(|| "create".to_owned()),
             recursive.map(|recursive| format!("recursive={recursive}")),
             subpath.as_ref().map(|subpath| format!("subpath={subpath}")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        ];
+        let options: Vec<String> = self.short_options().into_iter().chain(more.into_iter().flatten()).collect();
         let colon = if options.is_empty() { "" } else { ":" };
         serializer.collect_str(&format_args!("{source}{}{colon}{}", self.target, options.join(",")))
     }
@@ -312,4 +317,8 @@ impl serde::Serialize for SecurityOption {
 
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+pub(super) fn texts<T: ToString>(map: &BTreeMap<String, T>) -> BTreeMap<String, String> {
+    map.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
 }

@@ -6,13 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::config::is_default;
-use super::volume::texts;
+use super::config::{is_default, texts};
 use crate::spec::Loaded;
-use crate::spec::model::{self, ContainerNetworks, Group, NetworkMode};
-
-/// The name that services use for the network of the group.
-pub const DEFAULT: &str = "default";
+use crate::spec::model::{self, ContainerNetworks, DEFAULT_NETWORK, Group, NetworkMode};
 
 /// The driver of a network, unless the specs set it.
 pub const BRIDGE: &str = "bridge";
@@ -93,12 +89,12 @@ pub(super) struct Declared {
 pub(super) fn declared(loaded: Option<&Loaded<Group>>, group: &str, default: &str) -> Declared {
     let mut declared = Declared::default();
     let spec = loaded.map(|loaded| &loaded.spec);
-    let no_entry = spec.is_none_or(|spec| !spec.networks.contains_key(DEFAULT));
+    let no_entry = spec.is_none_or(|spec| !spec.networks.contains_key(DEFAULT_NETWORK));
     let default = spec.and_then(|spec| spec.network.as_ref()).map_or(default, |name| name.as_str());
     if no_entry {
         let subnet = spec.and_then(|spec| spec.subnet.as_ref());
         let network = subnet.map_or_else(Network::default, |subnet| Network::with_subnet(subnet.as_str()));
-        declared.names.insert(DEFAULT.to_owned(), default.to_owned());
+        declared.names.insert(DEFAULT_NETWORK.to_owned(), default.to_owned());
         declared.networks.insert(default.to_owned(), network);
     }
     for (loaded, (name, entry)) in
@@ -108,11 +104,11 @@ pub(super) fn declared(loaded: Option<&Loaded<Group>>, group: &str, default: &st
         let on_engine = match &entry.name {
             Some(fixed) => fixed.to_string(),
             None if entry.external => name.to_string(),
-            None if *name == DEFAULT => default.to_owned(),
+            None if *name == DEFAULT_NETWORK => default.to_owned(),
             None => format!("{group}_{name}"),
         };
         let mut network = network(&entry);
-        if *name == DEFAULT && network.ranges.is_empty() {
+        if *name == DEFAULT_NETWORK && network.ranges.is_empty() {
             let subnet = loaded.spec.subnet.as_ref().map(|subnet| Network::with_subnet(subnet.as_str()));
             network.ranges = subnet.map(|subnet| subnet.ranges).unwrap_or_default();
         }
@@ -237,7 +233,7 @@ impl Placement {
         }
         let on_engine = |name: &str| names.get(name).cloned().unwrap_or_else(|| name.to_owned());
         if networks.0.is_empty() {
-            return on_engine(DEFAULT).into();
+            return on_engine(DEFAULT_NETWORK).into();
         }
         let of = |(name, settings): (&crate::spec::value::Name, &Option<model::Endpoint>)| {
             (on_engine(name.as_str()), settings.as_ref().map(endpoint).unwrap_or_default())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::config::texts;
 use crate::identity;
 use crate::spec::Loaded;
 use crate::spec::model::{Group, GroupVolume};
@@ -47,9 +48,4 @@ pub(super) fn engine_name(name: &str, entry: &GroupVolume, group: &str) -> Strin
         None if entry.external => name.to_owned(),
         None => identity::volume_name(group, name),
     }
-}
-
-/// A map of texts.
-pub(super) fn texts<T: ToString>(map: &BTreeMap<String, T>) -> BTreeMap<String, String> {
-    map.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
 }

@@ -3,7 +3,7 @@
 //! Checks decoded documents only; referenced files are checked when they are read. Invalid values have already been
 //! reported and removed.
 
-pub(super) mod files;
+mod files;
 mod group;
 mod limits;
 mod network;
@@ -15,9 +15,7 @@ use std::ops::Range;
 use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Location, closest};
-use super::model::{
-    Condition, Dependency, FILE_FIELDS, Kind, Mount, MountSource, OnChange, Order, Port, Pull, Service,
-};
+use super::model::{Condition, Dependency, FileField, Kind, Mount, MountSource, OnChange, Order, Port, Pull, Service};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
 use super::{Profiles, RESERVED_NETWORKS};
@@ -448,10 +446,9 @@ fn mount_targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>)
     let volumes = volumes.into_iter().map(|(mount, node)| (mount.target.as_str(), node));
     let tmpfs = with_nodes(service, "tmpfs", &service.spec.container.tmpfs);
     let tmpfs = tmpfs.into_iter().map(|(tmpfs, node)| (tmpfs.target.as_str(), node));
-    let container = &service.spec.container;
-    let files = [(FILE_FIELDS[0], &container.configs), (FILE_FIELDS[1], &container.secrets)];
-    let files = files.into_iter().flat_map(|((field, directory), uses)| {
-        with_nodes(service, field, uses).into_iter().map(move |(used, node)| (used.path(directory), node))
+    let files = FileField::ALL.into_iter().flat_map(|field| {
+        let uses = with_nodes(service, field.name(), field.uses(&service.spec.container));
+        uses.into_iter().map(move |(used, node)| (used.path(field), node))
     });
     let mounts = volumes.chain(tmpfs).map(|(target, node)| (target.to_owned(), node)).chain(files);
     let mut taken: HashMap<String, &Node> = HashMap::new();

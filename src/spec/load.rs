@@ -8,7 +8,7 @@ use super::document::{self, Document, Documents};
 use super::env_file::{self, EnvFile};
 use super::interpolate::{MISSING, OutputUse, Variables};
 use super::locate::{Diagnostic, Location, SourceText};
-use super::model::{FileSource, Service};
+use super::model::{FileField, FileSource, Service};
 use super::node::{Node, Value};
 use super::secrets::{Redactor, Secrets};
 use super::starlark::Programs;
@@ -147,16 +147,13 @@ fn file_variables(
 ) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     let Some(group) = documents.groups.first() else { return values };
-    let containers = || documents.services.iter().map(|service| &service.spec.container);
-    for (field, uses) in [
-        ("configs", containers().flat_map(|it| &it.configs).collect::<Vec<_>>()),
-        ("secrets", containers().flat_map(|it| &it.secrets).collect()),
-    ] {
-        let used: BTreeSet<&FileName> = uses.into_iter().map(|used| &used.source).collect();
-        for (name, source) in check::files::defined(&group.spec, field).iter().filter(|(name, _)| used.contains(name)) {
+    for field in FileField::ALL {
+        let uses = documents.services.iter().flat_map(|service| field.uses(&service.spec.container));
+        let used: BTreeSet<&FileName> = uses.map(|used| &used.source).collect();
+        for (name, source) in field.defined(&group.spec).iter().filter(|(name, _)| used.contains(name)) {
             let FileSource::Environment(variable) = source else { continue };
             documents.variables.insert(variable.to_string());
-            let node = group.root.get(field).and_then(|field| field.get(name.as_str())?.get("environment"));
+            let node = group.root.get(field.name()).and_then(|field| field.get(name.as_str())?.get("environment"));
             match variables.value(variable.as_str()) {
                 Some(value) => drop(values.insert(variable.to_string(), value.clone())),
                 None => missing.push(

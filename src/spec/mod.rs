@@ -18,6 +18,7 @@ mod load;
 pub mod locate;
 pub mod model;
 pub mod node;
+pub(crate) mod paths;
 mod profiles;
 pub mod render_form;
 mod schema;

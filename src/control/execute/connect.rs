@@ -96,19 +96,15 @@ pub(super) async fn connect(
     context: &ExecContext,
 ) -> Result<TcpStream, ConnectError> {
     let routes = &context.routes;
-    if !routes.may_be_direct() {
-        let container = network_owner(engine, id).await?;
-        if container.has_network_of_host() {
-            return connect_host(port, context).await;
-        }
-        return connect_published(&container, port, None, context).await;
-    }
-    let address = match *known {
+    let address = match known.filter(|_| routes.may_be_direct()) {
         Some(address) => address,
         None => {
             let container = network_owner(engine, id).await?;
             if container.has_network_of_host() {
                 return connect_host(port, context).await;
+            }
+            if !routes.may_be_direct() {
+                return connect_published(&container, port, None, context).await;
             }
             let address = container.networks.iter().find_map(|attachment| attachment.address);
             *known.insert(address.ok_or(ConnectError::NoAddress)?)

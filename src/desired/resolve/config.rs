@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ResolveContext;
-use super::files::Definitions;
+use super::files::Files;
+use crate::desired::config::texts;
 use crate::desired::files::MountedFile;
 use crate::desired::{Config, Kind, Placement, Seconds, SecurityOption, Volume, VolumeSource};
-use crate::spec::Loaded;
 use crate::spec::model::{
     self, BlkioConfig, ContainerFields, DeviceCount, DeviceRequest, Logging, MemorySwap, MountSource, OnChange, Ports,
     Resources, SecurityOpt,
 };
-use crate::spec::value::Text;
+use crate::spec::{Loaded, paths};
 
 /// What a container is made of; fields that are handed on to the engine as they are come from [`handed_on`].
 pub(super) fn config(
@@ -20,23 +20,21 @@ pub(super) fn config(
     image: String,
     networks: &BTreeMap<String, String>,
     volume_name: &dyn Fn(&str) -> String,
-    definitions: Definitions<'_>,
+    files: &Files,
     context: ResolveContext<'_>,
 ) -> Config {
     let Loaded { spec, seccomp, .. } = loaded;
     let container = &spec.container;
     let volumes = &container.volumes;
-    let configs = definitions.configs(&container.configs, context);
-    let secrets = definitions.secrets(&container.secrets, context);
-    let mounted = configs.mounted.into_iter().chain(secrets.mounted).map(|(_, volume)| volume);
+    let mounted = files.mounted.iter().map(|(_, volume)| volume.clone());
     let written = volumes.iter().filter_map(|mount| volume(mount, volume_name, context));
     let tmpfs = container.tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone()));
     Config {
         image,
         ports: sorted(container.ports.iter().flat_map(Ports::each).collect()),
         volumes: sorted(written.chain(mounted).collect()),
-        configs: configs.copied,
-        secrets: secrets.copied,
+        configs: files.configs.clone(),
+        secrets: files.secrets.clone(),
         tmpfs: tmpfs.chain(volumes.iter().filter_map(in_memory)).collect(),
         healthcheck: spec.healthcheck.clone(),
         restart: spec.restart,
@@ -122,11 +120,7 @@ fn in_memory(mount: &model::Mount) -> Option<(String, String)> {
 
 /// Its bind mounts, which may be files. A change of a file restarts a service by default; a job that has run stays as it
 /// is.
-pub(super) fn mounted_files(
-    spec: &model::Service,
-    definitions: Definitions<'_>,
-    context: ResolveContext<'_>,
-) -> Vec<MountedFile> {
+pub(super) fn mounted_files(spec: &model::Service, files: &Files, context: ResolveContext<'_>) -> Vec<MountedFile> {
     let default = if spec.kind == Kind::Service { OnChange::Restart } else { OnChange::Ignore };
     let file = |mount: &model::Mount| {
         let MountSource::Bind(path) = &mount.source else { return None };
@@ -141,37 +135,23 @@ pub(super) fn mounted_files(
             state: None,
         })
     };
-    let container = &spec.container;
-    let (configs, secrets) =
-        (definitions.configs(&container.configs, context), definitions.secrets(&container.secrets, context));
-    let defined = configs.mounted.into_iter().chain(secrets.mounted).filter(|_| default != OnChange::Ignore);
+    let defined = files.mounted.iter().filter(|_| default != OnChange::Ignore);
     let defined = defined.filter_map(|(written, volume)| {
-        let VolumeSource::Bind(source) = volume.source else { return None };
-        let (target, on_change) = (volume.target, default.clone());
+        let VolumeSource::Bind(source) = &volume.source else { return None };
+        let (written, source) = (written.clone(), source.clone());
+        let (target, on_change) = (volume.target.clone(), default.clone());
         Some(MountedFile { written, source, target, on_change, explicit: false, by_content: true, state: None })
     });
-    container.volumes.iter().filter_map(file).chain(defined).collect()
+    spec.container.volumes.iter().filter_map(file).chain(defined).collect()
 }
 
 /// Makes a path absolute: `~/` is the home directory; other relative paths start at the spec directory, so they do not
 /// depend on the file that contains them.
 pub(super) fn absolute(path: &str, context: ResolveContext<'_>) -> String {
-    let joined = match (path.strip_prefix("~/"), context.home) {
-        (Some(rest), Some(home)) => format!("{home}/{rest}"),
-        _ if path.starts_with('/') => path.to_owned(),
-        _ => format!("{}/{path}", context.directory),
-    };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in joined.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
+    match (path.strip_prefix("~/"), context.home) {
+        (Some(rest), Some(home)) => paths::clean(&format!("/{home}/{rest}")),
+        _ => paths::join(context.directory, path),
     }
-    format!("/{}", parts.join("/"))
 }
 
 /// Security options with the content of seccomp profiles, by the path in the spec. A missing file has been reported.
@@ -208,10 +188,6 @@ fn word(value: Option<&impl ToString>) -> Option<String> {
 
 fn words(values: &[impl ToString]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
-}
-
-fn texts(map: &BTreeMap<String, Text>) -> BTreeMap<String, String> {
-    map.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
 }
 
 /// Sorts a list whose order has no meaning, so that reordering it in a spec is no change.

@@ -95,7 +95,7 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
         source: context.directory.to_owned(),
         project: specs.project.clone(),
         adopted: BTreeSet::new(),
-        network: names.get(network::DEFAULT).cloned().unwrap_or_default(),
+        network: names.get(model::DEFAULT_NETWORK).cloned().unwrap_or_default(),
         networks,
         services,
         idle,
@@ -222,7 +222,8 @@ fn service(
     let build = build.map(|(build, tree)| Build::new(build, tree, platform()));
     let image = image(spec, build.as_ref(), group);
     let volume_name = |name: &str| others.volume_name(name, group);
-    let config = config(loaded, image, networks, &volume_name, others.definitions, context);
+    let files = others.definitions.files(&spec.container, context);
+    let config = config(loaded, image, networks, &volume_name, &files, context);
     let mut env = Env::new();
     for file in &loaded.env_files {
         env.extend(file.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
@@ -254,7 +255,7 @@ fn service(
         pull: spec.container.pull,
         build,
         update: spec.update,
-        files: mounted_files(spec, others.definitions, context),
+        files: mounted_files(spec, &files, context),
         location: loaded.source.to_string(),
         requirements,
         secret: secret_fields(&loaded.secrets),

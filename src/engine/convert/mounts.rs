@@ -26,12 +26,7 @@ fn is_bind(volume: &Volume) -> bool {
 pub fn binds(volumes: &[Volume]) -> Option<Vec<String>> {
     let bind = |volume: &Volume| {
         let VolumeSource::Bind(path) = &volume.source else { return None };
-        let options = [
-            volume.read_only.then(|| "ro".to_owned()),
-            volume.options.selinux.map(|selinux| selinux.option().to_owned()),
-            volume.options.propagation.map(|propagation| propagation.to_string()),
-        ];
-        let options: Vec<String> = options.into_iter().flatten().collect();
+        let options = volume.short_options();
         let colon = if options.is_empty() { "" } else { ":" };
         Some(format!("{path}:{}{colon}{}", volume.target, options.join(",")))
     };

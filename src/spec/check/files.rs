@@ -1,11 +1,9 @@
 //! Validation of configs and secrets.
 
-use std::collections::BTreeMap;
-
 use super::{name, with_nodes};
 use crate::spec::document::{Document, Documents};
 use crate::spec::locate::{Diagnostic, closest};
-use crate::spec::model::{FILE_FIELDS, FileSource, FileUse, Group, Service};
+use crate::spec::model::{FileField, FileSource, FileUse, Group, Service};
 use crate::spec::node::Node;
 use crate::spec::value::{FileName, quoted};
 
@@ -16,11 +14,11 @@ pub(super) fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
         definitions(group, diagnostics);
     }
     for service in &documents.services {
-        for (field, directory) in FILE_FIELDS {
-            for (used, node) in with_nodes(service, field, uses(&service.spec, field)) {
-                let found = group.and_then(|group| defined(&group.spec, field).get(&used.source));
+        for field in FileField::ALL {
+            for (used, node) in with_nodes(service, field.name(), field.uses(&service.spec.container)) {
+                let found = group.and_then(|group| field.defined(&group.spec).get(&used.source));
                 match found {
-                    Some(source) => usage(service, used, node, source, directory, diagnostics),
+                    Some(source) => usage(service, used, node, source, field, diagnostics),
                     None if documents.incomplete => {}
                     None => diagnostics.push(undefined(service, used, node, field, group)),
                 }
@@ -29,19 +27,11 @@ pub(super) fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-fn uses<'s>(service: &'s Service, field: &str) -> &'s [FileUse] {
-    if field == "configs" { &service.container.configs } else { &service.container.secrets }
-}
-
-pub(in crate::spec) fn defined<'g>(group: &'g Group, field: &str) -> &'g BTreeMap<FileName, FileSource> {
-    if field == "configs" { &group.configs } else { &group.secrets }
-}
-
 fn definitions(group: &Document<Group>, diagnostics: &mut Vec<Diagnostic>) {
     for output in group
         .uses
         .iter()
-        .filter(|output| FILE_FIELDS.iter().any(|(field, _)| output.field.starts_with(&format!("{field}."))))
+        .filter(|output| FileField::ALL.iter().any(|field| output.field.starts_with(&format!("{}.", field.name()))))
     {
         let message = "outputs cannot be used in configs and secrets";
         let hint = "set an environment variable of the service to the output".to_owned();
@@ -63,7 +53,7 @@ fn usage(
     used: &FileUse,
     node: &Node,
     source: &FileSource,
-    directory: &str,
+    field: FileField,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let at = |message: String| Diagnostic::at(service.location(&node.span), message);
@@ -83,7 +73,7 @@ fn usage(
                 .hint("define it with `file`, which is mounted, or remove `read_only`".to_owned()),
         );
     }
-    let target = used.path(directory);
+    let target = used.path(field);
     let tmpfs = container.tmpfs.iter().map(|tmpfs| tmpfs.target.as_str());
     let mounts = container.volumes.iter().map(|mount| mount.target.as_str()).chain(tmpfs);
     let is_below =
@@ -99,11 +89,12 @@ fn undefined(
     service: &Document<Service>,
     used: &FileUse,
     node: &Node,
-    field: &str,
+    field: FileField,
     group: Option<&Document<Group>>,
 ) -> Diagnostic {
     let location = service.location(node.get("source").map_or(&node.span, |source| &source.span));
-    let known = group.into_iter().flat_map(|group| defined(&group.spec, field).keys()).map(FileName::as_str);
+    let known = group.into_iter().flat_map(|group| field.defined(&group.spec).keys()).map(FileName::as_str);
+    let field = field.name();
     let hint = match closest(used.source.as_str(), known) {
         Some(close) => format!("did you mean `{close}`?"),
         None => format!("define it in the `kind: Group` document: `{field}: {{{}: {{file: ./path}}}}`", used.source),

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use super::super::RESERVED_NETWORKS;
 use super::super::document::{Document, Documents};
 use super::super::locate::Diagnostic;
-use super::super::model::Group;
+use super::super::model::{DEFAULT_NETWORK, Group};
 use super::super::node::{Entry, Node};
 use super::super::value::quoted;
+use super::limits::own_labels;
 
 /// Checks the entries of `networks`.
 pub(super) fn networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
@@ -16,7 +17,7 @@ pub(super) fn networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>)
         for entry in entries(group, "networks") {
             let Some(network) = group.spec.networks.get(entry.key.text.as_str()) else { continue };
             let default = network.clone().unwrap_or_default();
-            let is_default = entry.key.text == DEFAULT;
+            let is_default = entry.key.text == DEFAULT_NETWORK;
             if is_default {
                 twice(group, entry, "network", default.name.is_some(), "name", diagnostics);
                 twice(group, entry, "subnet", !default.ipam.config.is_empty() || default.external, "ipam", diagnostics);
@@ -25,7 +26,7 @@ pub(super) fn networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>)
             if network.external {
                 only_a_name(group, "network", entry, diagnostics);
             }
-            own_labels(group, entry, diagnostics);
+            own_labels(group, &entry.value, "something", diagnostics);
             if let Some(name) = &network.name {
                 reserved(group, entry, name.as_str(), diagnostics);
                 same_name(group, "network", name.as_str(), entry, &mut fixed, diagnostics);
@@ -35,9 +36,6 @@ pub(super) fn networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>)
         }
     }
 }
-
-/// The name of the group's network among `networks`.
-const DEFAULT: &str = "default";
 
 /// The group's network has a short form and an entry: both must not say the same.
 fn twice(
@@ -76,7 +74,7 @@ pub(super) fn volumes(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) 
             if volume.external {
                 only_a_name(group, "volume", entry, diagnostics);
             }
-            own_labels(group, entry, diagnostics);
+            own_labels(group, &entry.value, "something", diagnostics);
             if let Some(name) = &volume.name {
                 same_name(group, "volume", name.as_str(), entry, &mut fixed, diagnostics);
             }
@@ -96,15 +94,6 @@ fn only_a_name(group: &Document<Group>, noun: &str, entry: &Entry, diagnostics: 
         let message = format!("`{}` has no effect on an external {noun}", setting.key.text);
         let hint = format!("an external {noun} stays as it was created: remove `{}` or `external`", setting.key.text);
         diagnostics.push(Diagnostic::at(group.location(&setting.key.span), message).hint(hint));
-    }
-}
-
-fn own_labels(group: &Document<Group>, entry: &Entry, diagnostics: &mut Vec<Diagnostic>) {
-    let labels = entry.value.get("labels").into_iter().flat_map(Node::entries);
-    for label in labels.filter(|label| label.key.text.starts_with("drillmaster.")) {
-        let message = format!("the label {} is reserved for drillmaster", quoted(&label.key.text));
-        let hint = "labels that begin with `drillmaster.` record which group owns something".to_owned();
-        diagnostics.push(Diagnostic::at(group.location(&label.key.span), message).hint(hint));
     }
 }
 

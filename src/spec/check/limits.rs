@@ -43,7 +43,7 @@ pub(super) fn check(service: &Document<Service>, diagnostics: &mut Vec<Diagnosti
     gpus(&mut report);
     logging(&mut report);
     health(&mut report);
-    labels(&mut report);
+    own_labels(service, &service.root, "a container", report.diagnostics);
 }
 
 fn resources(report: &mut Report<'_>) {
@@ -161,12 +161,12 @@ fn health(report: &mut Report<'_>) {
     }
 }
 
-fn labels(report: &mut Report<'_>) {
-    let service = report.service;
-    let labels = service.root.get("labels").into_iter().flat_map(Node::entries);
+/// Rejects labels that drillmaster uses itself. `noun`: what has the labels.
+pub(super) fn own_labels<T>(document: &Document<T>, of: &Node, noun: &str, diagnostics: &mut Vec<Diagnostic>) {
+    let labels = of.get("labels").into_iter().flat_map(Node::entries);
     for label in labels.filter(|entry| entry.key.text.starts_with("drillmaster.")) {
         let message = format!("the label {} is reserved for drillmaster", quoted(&label.key.text));
-        let hint = "labels that begin with `drillmaster.` record which group owns a container".to_owned();
-        report.diagnostics.push(Diagnostic::at(service.location(&label.key.span), message).hint(hint));
+        let hint = format!("labels that begin with `drillmaster.` record which group owns {noun}");
+        diagnostics.push(Diagnostic::at(document.location(&label.key.span), message).hint(hint));
     }
 }

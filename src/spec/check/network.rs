@@ -5,18 +5,17 @@ use std::collections::BTreeSet;
 use super::super::Profiles;
 use super::super::document::{Document, Documents};
 use super::super::locate::{Diagnostic, closest};
-use super::super::model::{Check, IpcMode, Kind, NetworkMode, Order, Service, Target, shared_namespaces};
+use super::super::model::{
+    Check, DEFAULT_NETWORK, IpcMode, Kind, NetworkMode, Order, Service, Target, shared_namespaces,
+};
 use super::super::node::{Node, Value};
 use super::super::value::quoted;
 use super::{Edge, Edges, Services, inactive_dependency, name};
 
-/// The name of the group's network.
-const DEFAULT: &str = "default";
-
 /// Checks the networks of each service against those of the group.
 pub(super) fn networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     let declared = documents.groups.iter().flat_map(|group| group.spec.networks.keys().map(|name| name.as_str()));
-    let declared: BTreeSet<&str> = declared.chain([DEFAULT]).collect();
+    let declared: BTreeSet<&str> = declared.chain([DEFAULT_NETWORK]).collect();
     for service in &documents.services {
         for (network, node) in named_networks(service) {
             if !declared.contains(network) && !documents.incomplete {
@@ -65,7 +64,7 @@ fn fixed_addresses(documents: &Documents, service: &Document<Service>, diagnosti
             let group = documents.groups.first().map(|group| &group.spec);
             let entry = group.and_then(|group| group.networks.get(network.as_str())).and_then(Option::as_ref);
             let has_range = entry.is_some_and(|entry| entry.external || !entry.ipam.config.is_empty())
-                || network == DEFAULT && group.is_some_and(|group| group.subnet.is_some());
+                || network == DEFAULT_NETWORK && group.is_some_and(|group| group.subnet.is_some());
             if field != "mac_address" && !has_range && !documents.incomplete {
                 let message = format!(
                     "the network {} has no address range, so {address} cannot be fixed",

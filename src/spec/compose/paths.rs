@@ -1,39 +1,8 @@
-//! Paths: lexical operations, and relative paths of a tree made absolute.
+//! Relative paths of a tree made absolute.
 
 use super::super::node::{Entry, Node, Style, Value};
+pub(super) use super::super::paths::{clean, join, parent};
 use super::values::text;
-
-/// Joins a path to a directory, unless it is absolute, and removes `.`, `..` and repeated slashes.
-pub(super) fn join(directory: &str, path: &str) -> String {
-    if path.starts_with('/') { clean(path) } else { clean(&format!("{directory}/{path}")) }
-}
-
-/// Removes `.`, `..` and repeated slashes.
-pub(super) fn clean(path: &str) -> String {
-    let is_absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
-            ".." if is_absolute => {}
-            part => parts.push(part),
-        }
-    }
-    match (is_absolute, parts.join("/")) {
-        (true, path) => format!("/{path}"),
-        (false, path) if path.is_empty() => ".".to_owned(),
-        (false, path) => path,
-    }
-}
-
-/// Returns the directory of a file.
-pub(super) fn parent(path: &str) -> &str {
-    match path.rfind('/') {
-        Some(0) | None => "/",
-        Some(at) => &path[..at],
-    }
-}
 
 /// Replaces `~` at the start by the home directory; `~x` is `x` in it.
 pub(super) fn expand_home(path: &str, home: Option<&str>) -> String {
@@ -174,23 +143,6 @@ pub(super) fn set_text(node: &mut Node, text: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_joined_and_cleaned() {
-        for (path, expected) in [
-            ("a", "/p/a"),
-            ("./a/", "/p/a"),
-            ("../a//b/./c", "/a/b/c"),
-            ("../../..", "/"),
-            ("/x/../y", "/y"),
-            ("", "/p"),
-        ] {
-            assert_eq!(join("/p", path), expected, "{path}");
-        }
-        assert_eq!(clean("../a/.."), "..");
-        assert_eq!(clean(""), ".");
-        assert_eq!([parent("/a/b"), parent("/a"), parent("/")], ["/a", "/", "/"]);
-    }
 
     #[test]
     fn fact_14_a_tilde_is_the_home_directory() {

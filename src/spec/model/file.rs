@@ -1,5 +1,8 @@
 //! Types of configs and secrets: files that the group defines and containers get.
 
+use std::collections::BTreeMap;
+
+use super::{ContainerFields, Group};
 use crate::spec::value::{EnvName, FileMode, FileName, Text};
 
 /// A config or secret of the group: `{file: ./app.conf}`, `{environment: TOKEN}`, `{content: "a=1"}`.
@@ -30,10 +33,10 @@ pub struct FileUse {
 }
 
 impl FileUse {
-    /// Returns the path in the container; relative ones are below `directory`, which ends with a slash.
-    pub fn path(&self, directory: &str) -> String {
+    /// Returns the path in the container.
+    pub fn path(&self, field: FileField) -> String {
         let target = self.target.as_deref().unwrap_or(self.source.as_str());
-        if target.starts_with('/') { target.to_owned() } else { format!("{directory}{target}") }
+        if target.starts_with('/') { target.to_owned() } else { format!("{}{target}", field.directory()) }
     }
 
     /// Returns true if it sets the owner or the permissions of the file.
@@ -42,5 +45,45 @@ impl FileUse {
     }
 }
 
-/// Fields of configs and of secrets, with the directory of relative paths in a container.
-pub const FILE_FIELDS: [(&str, &str); 2] = [("configs", "/"), ("secrets", "/run/secrets/")];
+/// A field for files: of the group, which defines them, and of services and jobs, which use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileField {
+    Configs,
+    Secrets,
+}
+
+impl FileField {
+    pub const ALL: [FileField; 2] = [FileField::Configs, FileField::Secrets];
+
+    /// Name of the field in specs.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileField::Configs => "configs",
+            FileField::Secrets => "secrets",
+        }
+    }
+
+    /// Directory of relative paths in a container.
+    pub fn directory(self) -> &'static str {
+        match self {
+            FileField::Configs => "/",
+            FileField::Secrets => "/run/secrets/",
+        }
+    }
+
+    /// The files that a container uses.
+    pub fn uses(self, container: &ContainerFields) -> &[FileUse] {
+        match self {
+            FileField::Configs => &container.configs,
+            FileField::Secrets => &container.secrets,
+        }
+    }
+
+    /// The files that a group defines.
+    pub fn defined(self, group: &Group) -> &BTreeMap<FileName, FileSource> {
+        match self {
+            FileField::Configs => &group.configs,
+            FileField::Secrets => &group.secrets,
+        }
+    }
+}

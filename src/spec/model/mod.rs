@@ -26,9 +26,9 @@ pub use devices::{
     BlkioConfig, ByteRate, CgroupNamespace, Device, DeviceCount, DeviceRequest, DeviceWeight, ExposedPorts, Gpus,
     HostNamespace, Logging, MemorySwap, OperationRate, SecurityOpt,
 };
-pub use file::{FILE_FIELDS, FileSource, FileUse};
+pub use file::{FileField, FileSource, FileUse};
 pub use namespace::{IpcMode, NetworkMode, PidMode, Target};
-pub use network::{ContainerNetworks, Endpoint, GroupNetwork, Ipam, IpamRange};
+pub use network::{ContainerNetworks, DEFAULT_NETWORK, Endpoint, GroupNetwork, Ipam, IpamRange};
 pub use readiness::{Check, Health, HealthAction, Healthcheck, HealthcheckTest, HttpCheck, Ping, Scheme};
 pub use update::{OnFailure, Order, Update};
 pub use volume::{Entries, GroupVolume};

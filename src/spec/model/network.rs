@@ -9,6 +9,9 @@ use serde::Deserialize;
 use super::Entries;
 use crate::spec::value::{EngineName, Subnet, Text};
 
+/// The name by which services refer to the network of the group.
+pub const DEFAULT_NETWORK: &str = "default";
+
 /// A network of the group.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

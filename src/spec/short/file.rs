@@ -136,14 +136,15 @@ both_forms!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::model::FileField;
 
     #[test]
     fn configs_and_secrets() {
         let used = |json: &str| serde_json::from_str::<FileUse>(json);
-        assert_eq!(used(r#""app.conf""#).unwrap().path("/"), "/app.conf");
-        assert_eq!(used(r#"{"source": "a", "target": "b/c"}"#).unwrap().path("/run/secrets/"), "/run/secrets/b/c");
+        assert_eq!(used(r#""app.conf""#).unwrap().path(FileField::Configs), "/app.conf");
+        assert_eq!(used(r#"{"source": "a", "target": "b/c"}"#).unwrap().path(FileField::Secrets), "/run/secrets/b/c");
         let long = used(r#"{"source": "a", "target": "/etc/a", "uid": "1000", "gid": 5, "mode": "0440"}"#).unwrap();
-        assert_eq!((long.path("/"), long.uid, long.gid), ("/etc/a".into(), Some(1000), Some(5)));
+        assert_eq!((long.path(FileField::Configs), long.uid, long.gid), ("/etc/a".into(), Some(1000), Some(5)));
         for wrong in [r#""a b""#, r#"{"source": "a", "target": "../b"}"#, r#"{"source": "a", "uid": "root"}"#] {
             assert!(used(wrong).is_err(), "{wrong}");
         }

@@ -1,5 +1,6 @@
 //! Ports, networks, namespaces and aliases.
 
+use super::super::super::model::DEFAULT_NETWORK;
 use super::super::super::node::{Entry, Node};
 use super::super::values::{printed, text};
 use super::nodes::{entry, list, map, retext, set_field, text_at, text_of};
@@ -57,7 +58,8 @@ impl<'a> Translator<'a> {
             entries.push(network);
         }
         // A service without networks is on this one.
-        let is_default = |network: &Entry| network.key.text == "default" && super::nodes::is_empty(&network.value);
+        let is_default =
+            |network: &Entry| network.key.text == DEFAULT_NETWORK && super::nodes::is_empty(&network.value);
         if !matches!(entries.as_slice(), [] | [_]) || entries.first().is_some_and(|network| !is_default(network)) {
             document.add("networks", map(&networks.span, entries));
         }
