@@ -43,9 +43,13 @@ impl Origin {
         match global.specs.as_slice() {
             [] => {
                 let (own, found) = (directory(DEFAULT.into())?, ComposeFiles::new(global, &[])?);
+                // The specs are read to decide only where there is a choice.
+                if found.project_directory().is_none() {
+                    return Ok(own);
+                }
                 let has_specs = || Ok::<_, Failure>(!own.is_empty(&own.layout().read(&own.directory()?)));
                 let is_own = global.project_directory.is_none() && has_specs()?;
-                Ok(if is_own || found.project_directory().is_none() { own } else { Origin::Compose(found) })
+                Ok(if is_own { own } else { Origin::Compose(found) })
             }
             [path] if path.is_dir() || !path.exists() && !is_yaml(path) => directory(path.clone()),
             files => match files.iter().find(|path| path.is_dir()) {

@@ -4,7 +4,7 @@ use super::super::node::{Entry, Key, Node, Style, Value};
 use super::super::value::quoted;
 use super::merge::{dependency, named, nothing};
 use super::paths::{children_mut, items_mut};
-use super::short::{entry, port, scalar, style_of, volume};
+use super::short::{entry, port, retext, scalar, style_of, volume};
 use super::values::{Kind, kind, printed, text};
 use super::{Problem, loader::set};
 
@@ -91,7 +91,7 @@ fn expand_build(build: &mut Node, problems: &mut Vec<Problem>) {
         if let Some(node) = build.get_mut(key)
             && let Some(text) = printed(node)
         {
-            *node = Node::scalar(node.span.clone(), text, style_of(node));
+            *node = retext(node, text);
         }
     }
     for key in ["additional_contexts", "ssh"] {
@@ -101,7 +101,7 @@ fn expand_build(build: &mut Node, problems: &mut Vec<Problem>) {
         for item in items {
             let pair = text(item).unwrap_or_default();
             let (name, value) = match pair.split_once('=') {
-                Some((name, value)) => (name, Node::scalar(item.span.clone(), value, style_of(item))),
+                Some((name, value)) => (name, retext(item, value)),
                 None if key == "ssh" && pair == "default" => (pair, Node::scalar(item.span.clone(), "", Style::Plain)),
                 None => {
                     let message = format!("expected `name=value`, found {}", quoted(pair));

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::super::node::{Entry, Key, Node, Style, Value};
 use super::super::value::quoted;
+use super::short::{retext, style_of};
 use super::sources::Sources;
 use super::values::{Kind, boolean, kind, print_float, printed, text};
 use super::{Problem, Templates, words};
@@ -228,7 +229,7 @@ impl Unifier<'_> {
             Type::Test => {
                 if let Some(text) = text(node) {
                     let shell = Node::scalar(node.span.clone(), "CMD-SHELL", Style::Text);
-                    let test = Node::scalar(node.span.clone(), text, style_of(node));
+                    let test = retext(node, text);
                     node.value = Value::Seq(vec![shell, test]);
                 }
                 Ok(())
@@ -341,10 +342,6 @@ impl Unifier<'_> {
     }
 }
 
-fn style_of(node: &Node) -> Style {
-    super::short::style_of(node)
-}
-
 /// Rewrites a plain scalar so that it has its value by the YAML 1.2 core schema.
 fn canonical(node: &mut Node) {
     let written = match kind(node) {
@@ -365,7 +362,7 @@ fn print_plain(value: f64) -> String {
 
 fn set_text(node: &mut Node) {
     if let Some(text) = printed(node) {
-        *node = Node::scalar(node.span.clone(), text, style_of(node));
+        *node = retext(node, text);
     }
 }
 
@@ -420,7 +417,7 @@ fn set_hosts(node: &mut Node) -> Result<(), Problem> {
         for address in addresses {
             let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|it| !it.is_empty());
             let text = format!("{host}={}", bare.unwrap_or(address));
-            hosts.push(Node::scalar(node.span.clone(), text, style_of(node)));
+            hosts.push(retext(node, text));
         }
         Ok(())
     };

@@ -24,3 +24,8 @@ pub(super) fn style_of(node: &Node) -> Style {
         _ => Style::Text,
     }
 }
+
+/// Another text in place of a scalar; it is as secret as the scalar.
+pub(super) fn retext(node: &Node, text: impl Into<String>) -> Node {
+    Node::scalar(node.span.clone(), text, style_of(node))
+}

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::super::super::node::{Entry, Key, Node, Style, Value};
+pub(super) use super::super::short::retext;
 use super::super::values::printed;
 
 /// An entry with a key of ours and the place of its value.
@@ -25,11 +26,6 @@ pub(super) fn text_at(span: &Range<usize>, text: impl Into<String>) -> Node {
 
 pub(super) fn flag_at(span: &Range<usize>, flag: bool) -> Node {
     Node::scalar(span.clone(), flag.to_string(), Style::Plain)
-}
-
-/// Another text in place of a scalar; it is as secret as the scalar.
-pub(super) fn retext(node: &Node, text: impl Into<String>) -> Node {
-    Node::scalar(node.span.clone(), text, super::super::short::style_of(node))
 }
 
 /// Returns the text of a field that is set to anything but empty text.
