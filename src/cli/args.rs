@@ -170,6 +170,8 @@ pub enum Command {
     /// engine needed)
     #[command(alias = "config")]
     Render(Render),
+    /// Write specs that say what compose files say, a file for each service (no engine needed)
+    Import(Import),
     /// Print the JSON Schema of the specs (no engine needed)
     Schema,
 }
@@ -331,6 +333,17 @@ pub struct Render {
     /// Show the values of variables, env files and outputs, which may be secret
     #[arg(long)]
     pub show_values: bool,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Compose files [default: those of this directory or one above]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Directory to write the specs into; it must not have any yet
+    #[arg(long, value_name = "DIR", default_value = "specs")]
+    pub into: PathBuf,
 }
 
 /// Arguments of `logs`.

@@ -8,6 +8,7 @@ mod exec;
 mod follow;
 mod graph;
 mod groups;
+mod import;
 mod logs;
 mod project;
 mod run;
@@ -158,6 +159,7 @@ async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
         Command::Graph => graph::graph(&cli.global, style),
         Command::Validate => spec::validate(&cli.global, style),
         Command::Render(render) => spec::render(&cli.global, render, style),
+        Command::Import(import) => import::import(&cli.global, import, style),
         Command::Schema => spec::schema(style),
     }
 }

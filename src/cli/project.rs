@@ -31,7 +31,7 @@ use crate::spec::{self, Diagnostic, Profiles, Specs};
 
 mod origin;
 
-pub(super) use origin::Origin;
+pub(super) use origin::{ComposeFiles, Disk, Origin};
 
 /// A spec directory and the desired state of its specs.
 pub(super) struct Project {
@@ -177,6 +177,15 @@ impl Project {
         let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, ..)| desired));
         let project = Project { notes, workers, resolve, ..Project::fixed(desired, origin, directory, true) };
         Ok((project, missing))
+    }
+
+    /// Reads specs without the values that are missing; also returns what is.
+    pub fn read_leniently(
+        global: &Global,
+        origin: Origin,
+        profiles: Profiles,
+    ) -> Result<(Project, Vec<Diagnostic>), Failure> {
+        Project::read(global, origin, profiles, true)
     }
 
     /// A project without services.
@@ -513,7 +522,7 @@ pub(super) fn profiles(global: &Global, services: &[String]) -> Profiles {
 const PROFILES: &str = "DRILLMASTER_PROFILES";
 
 /// The files of `--env-file`, as absolute paths; `None` without the option.
-fn env_files(global: &Global) -> Result<Option<Vec<PathBuf>>, Failure> {
+pub(super) fn env_files(global: &Global) -> Result<Option<Vec<PathBuf>>, Failure> {
     let absolute = |path: &PathBuf| {
         std::path::absolute(path).map_err(|error| Failure::Usage(format!("--env-file {}: {error}", path.display())))
     };
@@ -569,7 +578,7 @@ fn group(global: &Global) -> Result<Option<&str>, Failure> {
 }
 
 /// The absolute path. Links are resolved if the directory exists, so that a directory has one name.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize().or_else(|_| absolute_unresolved(path))
 }
 

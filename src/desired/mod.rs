@@ -3,6 +3,7 @@
 //! Pure and independent of the observed state and the plan.
 
 pub mod build;
+mod compare;
 mod config;
 mod copied;
 pub mod files;
@@ -27,6 +28,7 @@ use crate::spec::model::{Condition, Health, Healthcheck, NetworkMode, Ping, Pull
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
 use crate::types::ServiceName;
 pub use build::Build;
+pub use compare::differences;
 pub use config::{Config, Inherited, Seconds, SecurityOption, Volume, VolumeSource};
 pub use copied::CopiedFile;
 use files::MountedFile;

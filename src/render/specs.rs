@@ -5,8 +5,9 @@ use serde_yaml::{Mapping, Value as Yaml};
 
 use super::text::{escaped, escaped_json, is_unsafe};
 use crate::spec::model::Kind;
-use crate::spec::node::{Entry, Node, Resolved, Style, Value};
+use crate::spec::node::{Entry, Node, Style, Value};
 use crate::spec::secrets::HIDDEN;
+use crate::spec::write::to_yaml;
 use crate::spec::{Source, Specs};
 
 /// A document to print.
@@ -101,26 +102,5 @@ fn has_functions(node: &Node) -> bool {
         Value::Map(entries) => entries.iter().any(|entry| has_functions(&entry.value)),
         Value::Seq(items) => items.iter().any(has_functions),
         value => matches!(value, Value::Function(_)),
-    }
-}
-
-/// Converts a document. `escape`: dollars in text are doubled, except in references to outputs, as specs require it.
-fn to_yaml(node: &Node, functions: &[String], escape: bool) -> Yaml {
-    match &node.value {
-        Value::Map(entries) => {
-            let entry = |entry: &Entry| (entry.key.text.clone().into(), to_yaml(&entry.value, functions, escape));
-            entries.iter().map(entry).collect::<Mapping>().into()
-        }
-        Value::Seq(items) => items.iter().map(|item| to_yaml(item, functions, escape)).collect(),
-        Value::Scalar(scalar) => match scalar.resolve() {
-            Resolved::Null => Yaml::Null,
-            Resolved::Bool(truth) => truth.into(),
-            Resolved::Int(number) => i64::try_from(number).map_or_else(|_| scalar.text.clone().into(), Yaml::from),
-            Resolved::Float(number) => number.into(),
-            Resolved::Text(text) if escape && scalar.style != Style::Pending => text.replace('$', "$$").into(),
-            Resolved::Text(text) => text.into(),
-        },
-        Value::Function(number) => functions.get(*number).map_or(Yaml::Null, |name| name.as_str().into()),
-        Value::Pruned | Value::Placeholder => Yaml::Null,
     }
 }

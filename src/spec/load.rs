@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::compose;
+use super::compose::{self, translate::Translated};
 use super::document::{self, Document, Documents};
 use super::env_file::{self, EnvFile};
 use super::interpolate::{MISSING, OutputUse, Variables};
@@ -57,8 +57,8 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
 /// Returns all errors, ordered by file and position.
 pub fn load_compose(input: &Input<'_>, project: &compose::Project) -> Result<Specs, Vec<Diagnostic>> {
     let translated = compose::translate::translate(project);
-    let (mut documents, mut diagnostics) = (Documents::default(), translated.errors);
-    for document in translated.documents {
+    let (mut documents, mut diagnostics) = (Documents::default(), translated.errors().cloned().collect());
+    for Translated { root: document, .. } in translated.documents {
         let secrets = compose::translate::secret_fields(project, &document);
         document::read_translated(document, &project.text, secrets, &mut documents, &mut diagnostics);
     }

@@ -42,6 +42,32 @@ impl SourceText {
         Arc::new(Self { path: String::new(), text: String::new(), lines: vec![0], hidden: false, parts })
     }
 
+    /// Returns the files of a joined text with their start offsets, or the one file.
+    pub fn files(&self) -> Vec<(usize, &SourceText)> {
+        match self.parts.as_slice() {
+            [] => vec![(0, self)],
+            parts => parts.iter().map(|(start, text)| (*start, &**text)).collect(),
+        }
+    }
+
+    /// Returns the text of a span; empty if it is in none of the files.
+    pub fn slice(&self, span: &Range<usize>) -> &str {
+        let files = self.files();
+        let before = files.partition_point(|(start, _)| *start <= span.start);
+        let file = before.checked_sub(1).and_then(|at| files.get(at));
+        file.and_then(|(start, file)| file.text.get(span.start - start..span.end.saturating_sub(*start)))
+            .unwrap_or_default()
+    }
+
+    /// Returns the number of bytes before the line's first character that is no blank.
+    pub fn indent_at(&self, offset: usize) -> usize {
+        let files = self.files();
+        let before = files.partition_point(|(start, _)| *start <= offset);
+        let Some((start, file)) = before.checked_sub(1).and_then(|at| files.get(at)) else { return 0 };
+        let line = file.text.get(file.line_range(file.line(offset - start))).unwrap_or_default();
+        line.len() - line.trim_start().len()
+    }
+
     /// Returns the part that contains an offset, with the start offset of that part.
     fn part_at(self: &Arc<Self>, offset: usize) -> (usize, &Arc<Self>) {
         let before = self.parts.partition_point(|(start, _)| *start <= offset);

@@ -29,6 +29,7 @@ mod spellings;
 #[allow(unsafe_code, reason = "derive macros of the Starlark crate generate unsafe code")]
 pub mod starlark;
 pub mod value;
+pub(crate) mod write;
 pub mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};

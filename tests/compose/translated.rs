@@ -43,13 +43,13 @@ fn project(files: &'static [(&'static str, &'static str)], arguments: &'static [
 /// The documents by their names, and what was said.
 fn documents(translation: &Translation) -> (Value, Vec<String>, Vec<String>) {
     let named = translation.documents.iter().map(|document| {
-        let name = document.get("name").and_then(Node::text).unwrap().to_owned();
-        let mut fields = json_of(document);
+        let name = document.root.get("name").and_then(Node::text).unwrap().to_owned();
+        let mut fields = json_of(&document.root);
         fields.as_object_mut().unwrap().remove("name");
         (name, fields)
     });
-    let lines = |all: &[Diagnostic]| all.iter().map(line).collect::<Vec<_>>();
-    (named.collect::<serde_json::Map<_, _>>().into(), lines(&translation.errors), lines(&translation.notes))
+    let errors = translation.errors().map(line).collect();
+    (named.collect::<serde_json::Map<_, _>>().into(), errors, translation.notes.iter().map(line).collect())
 }
 
 /// Translates services; returns the documents, what cannot be translated and what was noted.
@@ -360,7 +360,7 @@ fn inserted_variables_are_secret() {
         &[],
     );
     let translation = translate(&project);
-    let document = &translation.documents[1];
+    let document = &translation.documents[1].root;
     let secrets: Vec<(String, String)> = secret_fields(&project, document).into_iter().collect();
     let expected = [
         ("command.0", "run ${PASSWORD:-x} $$HOME"),

@@ -113,7 +113,7 @@ fn is_yaml(path: &Path) -> bool {
 }
 
 impl ComposeFiles {
-    fn new(global: &Global, files: &[PathBuf]) -> Result<ComposeFiles, Failure> {
+    pub fn new(global: &Global, files: &[PathBuf]) -> Result<ComposeFiles, Failure> {
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         let working_directory = std::env::current_dir().map_err(anyhow::Error::new)?;
         Ok(ComposeFiles {
@@ -151,6 +151,20 @@ impl ComposeFiles {
         compose::directory(&self.request(&[], &[], &Disk))
     }
 
+    /// Reads the project with these profiles, and without specs.
+    pub fn project(&self, profiles: &[String]) -> Result<compose::Project, Failure> {
+        match compose::load(&self.request(profiles, &[], &Disk)).project {
+            Some(project) => project.map_err(Failure::Specs),
+            None => Err(Failure::Specs(vec![self.not_found()])),
+        }
+    }
+
+    fn not_found(&self) -> Diagnostic {
+        let names = compose::FILE_NAMES.join("`, `");
+        Diagnostic::new(format!("no compose file found: neither `{names}` here nor in a directory above"))
+            .hint("name it, for example `drillmaster import docker/compose.yaml`".to_owned())
+    }
+
     /// Reads the project and translates it into specs.
     pub fn parse(
         &self,
@@ -185,7 +199,7 @@ impl Files for Recorded<'_> {
 }
 
 /// Files, before any reading.
-struct Disk;
+pub(in crate::cli) struct Disk;
 
 impl Files for Disk {
     fn kind(&self, path: &str) -> FileKind {

@@ -11,7 +11,7 @@
 //!    follows from it: networks, dependencies, names; `consistency` checks references; `environment` reads the env
 //!    files.
 //!
-//! `translate` makes documents of ours of it.
+//! `translate` makes documents of ours of it, `import` writes them down.
 //!
 //! The result has only long forms, as `docker compose config` prints them, with two exceptions: sizes and durations
 //! stay as they were written, and the content of env files is not inserted. Every node keeps its span.
@@ -21,6 +21,7 @@ mod consistency;
 mod environment;
 mod extends;
 mod files;
+pub mod import;
 mod include;
 mod interpolate;
 mod loader;
@@ -127,6 +128,11 @@ impl Project {
     /// Returns the location of a span.
     pub fn location(&self, span: &Range<usize>) -> Location {
         Location::new(&self.text, span.clone())
+    }
+
+    /// Returns the text of a span in its file.
+    pub fn source(&self, span: &Range<usize>) -> &str {
+        self.text.slice(span)
     }
 
     /// Returns the original text of a scalar into which a variable was inserted, before substitution. The nodes of an

@@ -14,6 +14,55 @@ use std::ops::Range;
 /// Maximum nesting of defaults.
 const MAX_NESTING: usize = 32;
 
+/// A part of a template.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Part<'t> {
+    /// Literal text; `$$` is `$` here.
+    Text(&'t str),
+    Reference(Reference<'t>),
+}
+
+/// A reference to a variable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reference<'t> {
+    /// Byte range in the template.
+    span: Range<usize>,
+    pub name: &'t str,
+    /// What follows the name.
+    pub otherwise: Option<Otherwise<'t>>,
+}
+
+/// What a reference means other than the value of its variable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Otherwise<'t> {
+    pub operator: Operator,
+    /// With a colon: an empty value counts as not set.
+    pub colon: bool,
+    /// The default, text or message.
+    pub argument: Vec<Part<'t>>,
+}
+
+/// The operator of a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    /// `-`: a default.
+    Default,
+    /// `+`: a text instead of the value.
+    Replacement,
+    /// `?`: an error.
+    Required,
+}
+
+impl Operator {
+    const ALL: [(Operator, char); 3] =
+        [(Operator::Default, '-'), (Operator::Replacement, '+'), (Operator::Required, '?')];
+
+    /// Returns the character that is written for it.
+    pub fn symbol(self) -> char {
+        Operator::ALL.into_iter().find(|(known, _)| *known == self).map_or('-', |(_, symbol)| symbol)
+    }
+}
+
 /// A text after substitution.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Expanded {
@@ -35,48 +84,54 @@ pub struct TemplateError {
     pub hint: Option<String>,
 }
 
+impl TemplateError {
+    fn new(span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) -> TemplateError {
+        TemplateError { span, message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
 /// Substitutes the references of a text.
 pub fn expand(template: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, TemplateError> {
-    let mut expander = Expander { template, at: 0, lookup, found: Expanded::default() };
-    let text = expander.run(0, true)?;
-    Ok(Expanded { text, ..expander.found })
+    let mut evaluation = Evaluation { lookup, found: Expanded::default() };
+    let text = evaluation.text_of(&parse(template)?, true)?;
+    Ok(Expanded { text, ..evaluation.found })
 }
 
-struct Expander<'a> {
-    template: &'a str,
+/// Parses a template.
+pub fn parse(template: &str) -> Result<Vec<Part<'_>>, TemplateError> {
+    Parser { template, at: 0 }.parts(0)
+}
+
+struct Parser<'t> {
+    template: &'t str,
     at: usize,
-    lookup: &'a dyn Fn(&str) -> Option<String>,
-    found: Expanded,
 }
 
-impl<'a> Expander<'a> {
-    fn rest(&self) -> &'a str {
+impl<'t> Parser<'t> {
+    fn rest(&self) -> &'t str {
         self.template.get(self.at..).unwrap_or_default()
     }
 
-    /// Expands up to the end or, inside a reference, up to its closing `}`, which is not consumed. If the result is not
-    /// `needed`, only checks the syntax.
-    fn run(&mut self, nesting: usize, needed: bool) -> Result<String, TemplateError> {
-        let mut out = String::new();
-        let mut braces = 0usize;
+    /// Parses up to the end or, inside a reference, up to its closing `}`, which is not consumed.
+    fn parts(&mut self, nesting: usize) -> Result<Vec<Part<'t>>, TemplateError> {
+        let mut parts = Vec::new();
+        let (mut from, mut braces) = (self.at, 0usize);
         loop {
             let rest = self.rest();
             let stop = rest.find(|c| c == '$' || (nesting > 0 && (c == '{' || c == '}'))).unwrap_or(rest.len());
-            out.push_str(&rest[..stop]);
             self.at += stop;
             match &rest.as_bytes()[stop..] {
-                [] => return Ok(out),
-                [b'}', ..] if braces == 0 && nesting > 0 => return Ok(out),
+                [] => break,
+                [b'}', ..] if braces == 0 && nesting > 0 => break,
                 [b'$', b'$', ..] => {
-                    out.push('$');
+                    parts.extend(self.literal(from..self.at + 1));
                     self.at += 2;
+                    from = self.at;
                 }
-                [b'$', b'{', ..] => out.push_str(&self.braced(nesting, needed)?),
-                [b'$', first, ..] if first.is_ascii_alphabetic() || *first == b'_' => {
-                    let from = self.at;
-                    self.at += 1;
-                    let name = self.name();
-                    out.push_str(&self.plain(from, name, needed));
+                [b'$', next, ..] if *next == b'{' || next.is_ascii_alphabetic() || *next == b'_' => {
+                    parts.extend(self.literal(from..self.at));
+                    parts.push(Part::Reference(self.reference(nesting)?));
+                    from = self.at;
                 }
                 [other, ..] => {
                     match other {
@@ -84,100 +139,117 @@ impl<'a> Expander<'a> {
                         b'}' => braces = braces.saturating_sub(1),
                         _ => {}
                     }
-                    out.push(char::from(*other));
                     self.at += 1;
                 }
             }
         }
+        parts.extend(self.literal(from..self.at));
+        Ok(parts)
+    }
+
+    fn literal(&self, range: Range<usize>) -> Option<Part<'t>> {
+        self.template.get(range).filter(|text| !text.is_empty()).map(Part::Text)
+    }
+
+    /// Parses a reference from its `$`.
+    fn reference(&mut self, nesting: usize) -> Result<Reference<'t>, TemplateError> {
+        let from = self.at;
+        let is_braced = self.rest().starts_with("${");
+        self.at += if is_braced { 2 } else { 1 };
+        if is_braced && nesting >= MAX_NESTING {
+            let message = format!("defaults are nested more than {MAX_NESTING} deep");
+            return Err(TemplateError { hint: None, ..TemplateError::new(from..self.at, message, "") });
+        }
+        let name = self.name();
+        if !is_braced {
+            return Ok(Reference { span: from..self.at, name, otherwise: None });
+        }
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(self.malformed(from));
+        }
+        let mut otherwise = None;
+        if !self.rest().starts_with('}') {
+            let colon = self.rest().starts_with(':');
+            let symbol = self.rest().chars().nth(usize::from(colon));
+            let operator = Operator::ALL.into_iter().find(|(_, known)| Some(*known) == symbol);
+            let Some((operator, _)) = operator else { return Err(self.malformed(from)) };
+            self.at += usize::from(colon) + 1;
+            otherwise = Some(Otherwise { operator, colon, argument: self.parts(nesting + 1)? });
+        }
+        if self.rest().is_empty() {
+            let hint = "close it with `}`, or write `$$` for a literal `$`";
+            return Err(TemplateError::new(from..self.at, "unclosed reference to a variable", hint));
+        }
+        self.at += 1; // the `}`
+        Ok(Reference { span: from..self.at, name, otherwise })
     }
 
     /// Consumes the name of a variable.
-    fn name(&mut self) -> &'a str {
+    fn name(&mut self) -> &'t str {
         let rest = self.rest();
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
         self.at += end;
         &rest[..end]
     }
 
-    fn value(&mut self, name: &str) -> Option<String> {
-        self.found.replaced = true;
-        self.found.used.push(name.to_owned());
-        (self.lookup)(name)
-    }
-
-    /// Returns the value of a reference without a default.
-    fn plain(&mut self, from: usize, name: &str, needed: bool) -> String {
-        let value = self.value(name);
-        if value.is_none() && needed {
-            self.found.unset.push((from..self.at, name.to_owned()));
-        }
-        value.unwrap_or_default()
-    }
-
-    /// Expands a reference from `${` to its `}`.
-    fn braced(&mut self, nesting: usize, needed: bool) -> Result<String, TemplateError> {
-        let from = self.at;
-        self.at += 2;
-        if nesting >= MAX_NESTING {
-            return Err(self.error(from, format!("defaults are nested more than {MAX_NESTING} deep")));
-        }
-        let name = self.name();
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(self.malformed(from));
-        }
-        let rest = self.rest();
-        if rest.starts_with('}') {
-            self.at += 1;
-            return Ok(self.plain(from, name, needed));
-        }
-        let colon = rest.starts_with(':');
-        let operator = rest.as_bytes().get(usize::from(colon)).copied();
-        let Some(operator @ (b'-' | b'+' | b'?')) = operator else { return Err(self.malformed(from)) };
-        self.at += usize::from(colon) + 1;
-        let value = self.value(name);
-        let known = value.filter(|value| !colon || !value.is_empty());
-        let argument_is_needed = needed && known.is_some() == (operator == b'+');
-        let argument = self.run(nesting + 1, argument_is_needed)?;
-        if self.rest().is_empty() {
-            return Err(self.unterminated(from));
-        }
-        self.at += 1; // the `}`
-        match (operator, known) {
-            (b'+', known) => Ok(known.map(|_| argument).unwrap_or_default()),
-            (_, Some(value)) => Ok(value),
-            (b'-', None) => Ok(argument),
-            _ if !needed => Ok(String::new()),
-            _ => Err(self.required(from, name, colon, &argument)),
-        }
-    }
-
-    fn required(&self, from: usize, name: &str, colon: bool, message: &str) -> TemplateError {
-        let state = if colon { "not set or empty" } else { "not set" };
-        let message = match message {
-            "" => format!("the variable `{name}` is {state}"),
-            message => format!("the variable `{name}` is {state}: {message}"),
-        };
-        let hint = Some(format!("set {name} in the environment or in `.env`"));
-        TemplateError { hint, ..self.error(from, message) }
-    }
-
-    fn error(&self, from: usize, message: String) -> TemplateError {
-        TemplateError { span: from..self.at.max(from), message, hint: None }
-    }
-
-    fn unterminated(&self, from: usize) -> TemplateError {
-        let hint = "close it with `}`, or write `$$` for a literal `$`".to_owned();
-        TemplateError { hint: Some(hint), ..self.error(from, "unclosed reference to a variable".to_owned()) }
-    }
-
-    fn malformed(&mut self, from: usize) -> TemplateError {
+    fn malformed(&self, from: usize) -> TemplateError {
         let rest = self.template.get(from..).unwrap_or_default();
-        self.at = match rest.find(['}', '\n']) {
+        let end = match rest.find(['}', '\n']) {
             Some(end) => from + end + usize::from(rest[end..].starts_with('}')),
             None => self.template.len(),
         };
-        let hint = "write `${NAME}`, `${NAME:-default}`, or `$$` for a literal `$`".to_owned();
-        TemplateError { hint: Some(hint), ..self.error(from, "invalid reference to a variable".to_owned()) }
+        let hint = "write `${NAME}`, `${NAME:-default}`, or `$$` for a literal `$`";
+        TemplateError::new(from..end, "invalid reference to a variable", hint)
+    }
+}
+
+struct Evaluation<'l> {
+    lookup: &'l dyn Fn(&str) -> Option<String>,
+    found: Expanded,
+}
+
+impl Evaluation<'_> {
+    /// Returns the text of some parts. If it is not `needed`, what is missing is no error.
+    fn text_of(&mut self, parts: &[Part<'_>], needed: bool) -> Result<String, TemplateError> {
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Reference(reference) => text.push_str(&self.value_of(reference, needed)?),
+            }
+        }
+        Ok(text)
+    }
+
+    fn value_of(&mut self, reference: &Reference<'_>, needed: bool) -> Result<String, TemplateError> {
+        let Reference { span, name, otherwise } = reference;
+        self.found.replaced = true;
+        self.found.used.push((*name).to_owned());
+        let value = (self.lookup)(name);
+        let Some(Otherwise { operator, colon, argument }) = otherwise else {
+            if value.is_none() && needed {
+                self.found.unset.push((span.clone(), (*name).to_owned()));
+            }
+            return Ok(value.unwrap_or_default());
+        };
+        let known = value.filter(|value| !colon || !value.is_empty());
+        let argument_is_needed = needed && known.is_some() == (*operator == Operator::Replacement);
+        let argument = self.text_of(argument, argument_is_needed)?;
+        match (operator, known) {
+            (Operator::Replacement, known) => Ok(known.map(|_| argument).unwrap_or_default()),
+            (_, Some(value)) => Ok(value),
+            (Operator::Default, None) => Ok(argument),
+            (Operator::Required, None) if !needed => Ok(String::new()),
+            (Operator::Required, None) => {
+                let state = if *colon { "not set or empty" } else { "not set" };
+                let message = match argument.as_str() {
+                    "" => format!("the variable `{name}` is {state}"),
+                    message => format!("the variable `{name}` is {state}: {message}"),
+                };
+                let hint = format!("set {name} in the environment or in `.env`");
+                Err(TemplateError::new(span.clone(), message, hint))
+            }
+        }
     }
 }
 

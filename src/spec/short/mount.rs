@@ -236,6 +236,7 @@ fn short_options(text: &str) -> Result<(bool, MountOptions), &str> {
                 "ro" => read_only = true,
                 "rw" => {}
                 "nocopy" => options.nocopy = true,
+                "create" => options.create = true,
                 other => return Err(other),
             }
         }
@@ -259,7 +260,7 @@ impl FromStr for Mount {
         };
         let (read_only, options) = short_options(options).map_err(|unknown| {
             wrong(&format!("unknown option {}", quoted(unknown)))
-                .hint("the options are `ro`, `rw`, `z`, `Z`, `nocopy` and a propagation such as `rslave`")
+                .hint("the options are `ro`, `rw`, `create`, `z`, `Z`, `nocopy` and a propagation such as `rslave`")
         })?;
         let anonymous = source.is_empty() && !text.starts_with(':');
         let source = match source {
@@ -274,6 +275,9 @@ impl FromStr for Mount {
         absolute(target, "target")?;
         match source {
             MountSource::Bind(_) if options.nocopy => Err(wrong("`nocopy` applies to volumes only")),
+            MountSource::Anonymous | MountSource::Volume(_) if options.create => {
+                Err(wrong("`create` applies to bind mounts only"))
+            }
             MountSource::Anonymous | MountSource::Volume(_) if options.selinux.is_some() => {
                 Err(wrong("`z` and `Z` apply to bind mounts, not to volumes").hint(SELINUX_HINT))
             }

@@ -29,48 +29,62 @@ use nodes::{entry, list, map, merge_over, text_at};
 /// A translated project.
 pub struct Translation {
     /// The documents: the group first.
-    pub documents: Vec<Node>,
+    pub documents: Vec<Translated>,
     /// Keys of compose services by the names of their documents.
     pub services: BTreeMap<String, String>,
-    /// What cannot be translated.
-    pub errors: Vec<Diagnostic>,
     /// What means nothing here, or something else.
     pub notes: Vec<Diagnostic>,
 }
 
-/// Translates a project.
-pub fn translate(project: &Project) -> Translation {
-    let mut translator = Translator::new(project);
-    let services: Vec<(&Entry, bool)> = project
-        .root
-        .get("services")
-        .into_iter()
-        .flat_map(Node::entries)
-        .map(|service| (service, project.inactive.contains(&service.key.text)))
-        .collect();
-    let mut documents = Vec::with_capacity(services.len() + 1);
-    for (service, is_inactive) in services {
-        let (errors, notes) = (translator.errors.len(), translator.notes.len());
-        let document = translator.service(service);
-        let is_refused = translator.errors.len() > errors;
-        if is_inactive {
-            translator.errors.truncate(errors);
-            translator.notes.truncate(notes);
-        }
-        documents.push(if is_inactive && is_refused { translator.only_name(service) } else { document });
-    }
-    documents.insert(0, translator.group());
-    let names = project.root.get("services").into_iter().flat_map(Node::entries);
-    let names = names.map(|entry| (translator.services.of(&entry.key.text), entry.key.text.clone()));
-    Translation {
-        documents,
-        services: names.collect(),
-        errors: diagnostics(project, translator.errors),
-        notes: diagnostics(project, translator.notes),
+/// A document.
+pub struct Translated {
+    pub root: Node,
+    /// What cannot be translated, and is not in it.
+    pub left_out: Vec<Diagnostic>,
+}
+
+impl Translation {
+    /// Returns what cannot be translated.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.documents.iter().flat_map(|document| &document.left_out)
     }
 }
 
-fn diagnostics(project: &Project, problems: Vec<Problem>) -> Vec<Diagnostic> {
+/// Translates a project. Nothing is said about services that are not active.
+pub fn translate(project: &Project) -> Translation {
+    translate_services(project, false)
+}
+
+/// Translates a project with all its services, active or not.
+pub fn translate_all(project: &Project) -> Translation {
+    translate_services(project, true)
+}
+
+fn translate_services(project: &Project, all: bool) -> Translation {
+    let mut translator = Translator::new(project);
+    let services = || project.root.get("services").into_iter().flat_map(Node::entries);
+    let mut documents = Vec::new();
+    for service in services() {
+        let notes = translator.notes.len();
+        let root = translator.service(service);
+        let left_out = std::mem::take(&mut translator.errors);
+        let is_silent = !all && project.inactive.contains(&service.key.text);
+        documents.push(match is_silent {
+            false => Translated { root, left_out: diagnostics(project, left_out) },
+            true => {
+                translator.notes.truncate(notes);
+                let root = if left_out.is_empty() { root } else { translator.only_name(service) };
+                Translated { root, left_out: Vec::new() }
+            }
+        });
+    }
+    documents.insert(0, Translated { root: translator.group(), left_out: Vec::new() });
+    let names = services().map(|entry| (translator.services.of(&entry.key.text), entry.key.text.clone()));
+    Translation { documents, services: names.collect(), notes: diagnostics(project, translator.notes) }
+}
+
+/// Returns errors or notes with their places.
+pub(super) fn diagnostics(project: &Project, problems: Vec<Problem>) -> Vec<Diagnostic> {
     let convert = |problem: Problem| {
         let diagnostic = Diagnostic::at(project.location(&problem.span), problem.message);
         let diagnostic = diagnostic.label(problem.label).hint(problem.hint);
@@ -157,10 +171,10 @@ impl<'a> Translator<'a> {
         let mut jobs: BTreeSet<&str> = BTreeSet::new();
         let mut links: BTreeMap<&str, Vec<Node>> = BTreeMap::new();
         let mut builds = BTreeMap::new();
-        for Entry { key, value: service } in section("services") {
+        for Entry { value: service, .. } in section("services") {
             for dependency in service.get("depends_on").into_iter().flat_map(Node::entries) {
                 let condition = dependency.value.get("condition").and_then(text);
-                if condition == Some("service_completed_successfully") && !project.inactive.contains(&key.text) {
+                if condition == Some("service_completed_successfully") {
                     jobs.insert(&dependency.key.text);
                 }
             }

@@ -1,0 +1,129 @@
+//! `import`: compose files as specs.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::args::{Global, Import};
+use super::project::{ComposeFiles, Disk, Origin, Project, absolute, profiles};
+use super::{Exit, Failure};
+use crate::control::specs::sources;
+use crate::desired::differences;
+use crate::render::{LineBreak, Style, Text, diagnostics};
+use crate::spec::Diagnostic;
+use crate::spec::compose::import::{Imported, Services, import as specs_of};
+
+pub(super) fn import(global: &Global, arguments: &Import, style: Style) -> Result<Exit, Failure> {
+    let files = if arguments.files.is_empty() { &global.specs } else { &arguments.files };
+    let compose = ComposeFiles::new(global, files)?;
+    let project = compose.project(&global.profile)?;
+    let directory = created(&arguments.into)?;
+    let services = if global.profile.is_empty() { Services::All } else { Services::Active };
+    let imported = specs_of(&project, &directory.to_string_lossy(), &Disk, services);
+    write(&directory, &imported)?;
+    let compared = compare(global, compose, directory)?;
+    if style.json {
+        style.result_json(&to_json(arguments, &imported, &compared));
+    }
+    print(arguments, &imported, &compared, style);
+    let is_whole = compared.errors.is_empty() && compared.differing.is_empty() && imported.left_out.is_empty();
+    Ok(if is_whole { Exit::Ok } else { Exit::Failed })
+}
+
+/// Returns the directory for the specs, which must not have any.
+fn created(path: &Path) -> Result<PathBuf, Failure> {
+    fs::create_dir_all(path).with_context(|| format!("cannot create the directory {}", path.display()))?;
+    let directory = absolute(path)?;
+    let known = sources::read(&directory, None).map(|known| known.files).unwrap_or_default();
+    match known.first() {
+        None => Ok(directory),
+        Some(first) => Err(Failure::Usage(format!(
+            "{} already has specs, such as {}; write into another directory with --into DIR",
+            path.display(),
+            first.path
+        ))),
+    }
+}
+
+fn write(directory: &Path, imported: &Imported) -> Result<(), anyhow::Error> {
+    for file in &imported.files {
+        let path = directory.join(&file.file);
+        let created = fs::File::create_new(&path);
+        created
+            .and_then(|mut created| created.write_all(file.text.as_bytes()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// What reading the specs again found.
+#[derive(Default)]
+struct Compared {
+    /// What is invalid in the compose files as services of ours, or in the specs.
+    errors: Vec<Diagnostic>,
+    /// What services need and is missing: variables, env files, build contexts.
+    missing: Vec<Diagnostic>,
+    /// Where the specs say something else than the compose files.
+    differing: Vec<String>,
+}
+
+/// Reads both the compose files and the specs that were made of them.
+fn compare(global: &Global, compose: ComposeFiles, directory: PathBuf) -> Result<Compared, Failure> {
+    let read = |origin: Origin| match Project::read_leniently(global, origin, profiles(global, &[])) {
+        Ok((project, missing)) => Ok(Ok((project.desired, missing))),
+        Err(Failure::Specs(errors)) => Ok(Err(errors)),
+        Err(failure) => Err(failure),
+    };
+    let env_files = super::project::env_files(global)?;
+    let (direct, specs) = (read(Origin::Compose(compose))?, read(Origin::Directory(directory, env_files))?);
+    Ok(match (direct, specs) {
+        (Ok((direct, _)), Ok((specs, missing))) => {
+            Compared { missing, differing: differences(&direct, &specs), ..Compared::default() }
+        }
+        (Err(errors), Ok((_, missing))) => Compared { errors, missing, ..Compared::default() },
+        (Ok(_), Err(errors)) => Compared { errors, ..Compared::default() },
+        (Err(errors), Err(others)) => Compared { errors: [errors, others].concat(), ..Compared::default() },
+    })
+}
+
+fn to_json(arguments: &Import, imported: &Imported, compared: &Compared) -> serde_json::Value {
+    let files = imported.files.iter().map(|file| {
+        let path = arguments.into.join(&file.file);
+        json!({ "file": path, "kind": file.kind, "name": file.name, "proposal": file.proposal })
+    });
+    let all = |list: &[Diagnostic]| diagnostics::to_json(list)["diagnostics"].take();
+    json!({
+        "files": files.collect::<Vec<_>>(),
+        "left_out": all(&imported.left_out),
+        "errors": all(&compared.errors),
+        "missing": all(&compared.missing),
+        "differences": compared.differing,
+        "notes": all(&imported.notes),
+    })
+}
+
+fn print(arguments: &Import, imported: &Imported, compared: &Compared, style: Style) {
+    for note in &imported.notes {
+        style.located_note(note);
+    }
+    if !compared.missing.is_empty() {
+        style.warnings(&compared.missing);
+    }
+    // Reading the compose files names what is left out, too.
+    let errors = if compared.errors.is_empty() { &imported.left_out } else { &compared.errors };
+    if !errors.is_empty() {
+        style.diagnostics(errors);
+        style.eprintln("the specs are written without what is named above");
+    }
+    for difference in &compared.differing {
+        style.error(format!("the specs differ from the compose files in {difference}"));
+    }
+    for file in imported.files.iter().filter(|_| !style.json) {
+        let path = arguments.into.join(&file.file);
+        let proposal = file.proposal.as_ref().map(|ping| format!(" (proposed: {ping})")).unwrap_or_default();
+        style.result(&(Text::from(format!("{}{proposal}", path.display())) + LineBreak));
+    }
+}

@@ -1,0 +1,265 @@
+//! The fields of a document in the short forms that a person would write.
+
+use super::super::super::node::{Entry, Key, Node, Style, Value};
+use super::texts::Texts;
+use super::variables::{escape, split};
+
+/// Writes the fields of a document.
+pub(super) struct Fields<'t, 'a> {
+    pub texts: &'t mut Texts<'a>,
+    /// Returns true for the name of a job.
+    pub is_job: &'t dyn Fn(&str) -> bool,
+    /// The document builds its image.
+    pub is_built: bool,
+}
+
+fn pending(node: &Node, text: impl Into<String>) -> Node {
+    Node::scalar(node.span.clone(), text, Style::Pending)
+}
+
+fn is_true(node: &Node, key: &str) -> bool {
+    node.get(key).is_some_and(|flag| flag.text() == Some("true"))
+}
+
+/// Returns true if a map has no other keys than these.
+fn has_only(node: &Node, keys: &[&str]) -> bool {
+    node.entries().all(|entry| keys.contains(&entry.key.text.as_str()))
+}
+
+impl Fields<'_, '_> {
+    /// Returns the value of a field as it is written.
+    pub fn field(&mut self, key: &str, value: &Node) -> Node {
+        match key {
+            "image" if self.is_built => self.texts.repository(value),
+            "build" => self.build(value),
+            "ports" => self.ports(value),
+            "volumes" => self.each(value, Self::mount),
+            "devices" => self.each(value, Self::device),
+            "dependencies" => self.each(value, Self::dependency),
+            "configs" | "secrets" => self.each(value, Self::file),
+            "security_opt" => self.each(value, Self::security),
+            "networks" => self.networks(value),
+            _ => self.same(value),
+        }
+    }
+
+    /// Returns a section of the group as it is written.
+    pub fn section(&mut self, key: &str, value: &Node) -> Node {
+        match key {
+            "configs" | "secrets" => self.with_paths(value, "file"),
+            _ => self.same(value),
+        }
+    }
+
+    /// Returns a tree with its texts as they are written.
+    fn same(&mut self, node: &Node) -> Node {
+        let value = match &node.value {
+            Value::Scalar(_) => return self.texts.scalar(node),
+            Value::Seq(items) => Value::Seq(items.iter().map(|item| self.same(item)).collect()),
+            Value::Map(entries) => Value::Map(entries.iter().map(|entry| self.entry(entry)).collect()),
+            other => other.clone(),
+        };
+        Node { span: node.span.clone(), value }
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Entry {
+        Entry { key: entry.key.clone(), value: self.same(&entry.value) }
+    }
+
+    fn each(&mut self, list: &Node, form: fn(&mut Self, &Node) -> Node) -> Node {
+        let items = list.items().map(|item| form(self, item)).collect();
+        Node { span: list.span.clone(), value: Value::Seq(items) }
+    }
+
+    /// Returns maps of which one key is a path.
+    fn with_paths(&mut self, maps: &Node, key: &str) -> Node {
+        let entries = maps.entries().map(|definition| {
+            let fields = definition.value.entries().map(|field| match field.key.text == key {
+                true => Entry { key: field.key.clone(), value: self.texts.path(&field.value) },
+                false => self.entry(field),
+            });
+            let value = Node { span: definition.value.span.clone(), value: Value::Map(fields.collect()) };
+            Entry { key: definition.key.clone(), value }
+        });
+        Node { span: maps.span.clone(), value: Value::Map(entries.collect()) }
+    }
+
+    fn build(&mut self, build: &Node) -> Node {
+        let fields: Vec<Entry> = build
+            .entries()
+            .map(|field| {
+                let is_path = field.key.text == "context"
+                    || field.key.text == "dockerfile" && field.value.text().is_some_and(|path| path.starts_with('/'));
+                let value = if is_path { self.texts.path(&field.value) } else { self.same(&field.value) };
+                Entry { key: field.key.clone(), value }
+            })
+            .collect();
+        match fields.as_slice() {
+            [Entry { key, value }] if key.text == "context" => value.clone(),
+            _ => Node { span: build.span.clone(), value: Value::Map(fields) },
+        }
+    }
+
+    fn networks(&mut self, networks: &Node) -> Node {
+        let is_plain = |entry: &Entry| entry.value.entries().next().is_none();
+        if !networks.entries().all(is_plain) {
+            return self.same(networks);
+        }
+        let names = networks.entries().map(|Entry { key, .. }| Node::scalar(key.span.clone(), &key.text, Style::Text));
+        Node { span: networks.span.clone(), value: Value::Seq(names.collect()) }
+    }
+
+    fn dependency(&mut self, dependency: &Node) -> Node {
+        let name = dependency.get("name").and_then(Node::text).unwrap_or_default();
+        let usual = if (self.is_job)(name) { "succeeded" } else { "ready" };
+        let is_usual = dependency.get("condition").and_then(Node::text) == Some(usual);
+        match is_usual && has_only(dependency, &["name", "condition"]) {
+            true => Node::scalar(dependency.span.clone(), name, Style::Text),
+            false => self.same(dependency),
+        }
+    }
+
+    fn file(&mut self, file: &Node) -> Node {
+        match file.get("source").filter(|_| has_only(file, &["source"])) {
+            Some(source) => self.texts.scalar(source),
+            None => self.same(file),
+        }
+    }
+
+    fn device(&mut self, device: &Node) -> Node {
+        let field = |key: &str| device.get(key).and_then(Node::text);
+        let (Some(source), Some(target), Some(permissions)) = (field("source"), field("target"), field("permissions"))
+        else {
+            return self.same(device);
+        };
+        let template = self.texts.project.template(&device.span);
+        if let Some(template) = template {
+            return pending(device, self.texts.rewritten(template));
+        }
+        let text = match (source == target, permissions == "rwm") {
+            (true, true) => source.to_owned(),
+            (false, true) => format!("{source}:{target}"),
+            _ => format!("{source}:{target}:{permissions}"),
+        };
+        pending(device, escape(&text))
+    }
+
+    fn security(&mut self, option: &Node) -> Node {
+        let text = option.text().unwrap_or_default();
+        let profile = text.strip_prefix("seccomp=").or_else(|| text.strip_prefix("seccomp:"));
+        match profile.filter(|path| path.starts_with('/')) {
+            Some(path) => pending(option, format!("seccomp={}", escape(&self.texts.relative(path)))),
+            None => self.texts.scalar(option),
+        }
+    }
+
+    fn mount(&mut self, mount: &Node) -> Node {
+        const SHORT: [&str; 8] =
+            ["target", "type", "source", "create", "selinux", "propagation", "nocopy", "read_only"];
+        let kind = mount.get("type").and_then(Node::text);
+        let is_bind = kind == Some("bind");
+        if !has_only(mount, &SHORT) || kind.is_some_and(|kind| !["bind", "volume"].contains(&kind)) {
+            return self.long_mount(mount, is_bind);
+        }
+        // The parts of a short form have its template.
+        let is_part = |node: Option<&Node>| node.is_some_and(|node| node.span == mount.span);
+        let template = self.texts.project.template(&mount.span).filter(|_| is_part(mount.get("target")));
+        let parts = template.map(|template| split(template, ':'));
+        let (source_part, target_part) = match parts.as_deref() {
+            Some([target]) => (None, Some(*target)),
+            Some([source, target] | [source, target, _]) => (Some(*source), Some(*target)),
+            _ => (None, None),
+        };
+        let source = mount.get("source").map(|source| match (is_bind, source_part) {
+            (true, part) => self.texts.path_of(
+                source,
+                part.or(if is_part(Some(source)) { None } else { self.texts.project.template(&source.span) }),
+            ),
+            (false, Some(part)) => self.part(source, part),
+            (false, None) => self.texts.scalar(source),
+        });
+        let target = mount.get("target").map(|target| match target_part {
+            Some(part) => self.part(target, part),
+            None => self.texts.scalar(target),
+        });
+        let target = target.as_ref().and_then(Node::text).unwrap_or_default();
+        let mut text = match source.as_ref().and_then(Node::text) {
+            Some(source) => format!("{source}:{target}"),
+            None => target.to_owned(),
+        };
+        let word = |key: &str| mount.get(key).and_then(Node::text);
+        let flag = |key: &'static str, word: &'static str| is_true(mount, key).then_some(word);
+        let selinux = word("selinux").map(|label| if label == "private" { "Z" } else { "z" });
+        let options =
+            [flag("read_only", "ro"), flag("create", "create"), selinux, word("propagation"), flag("nocopy", "nocopy")];
+        let options: Vec<&str> = options.into_iter().flatten().collect();
+        if !options.is_empty() {
+            text = format!("{text}:{}", options.join(","));
+        }
+        pending(mount, text)
+    }
+
+    /// Returns a part of a short form with its own part of the template.
+    fn part(&mut self, node: &Node, template: &str) -> Node {
+        match self.texts.value(template).as_deref() == node.text() {
+            true => pending(node, self.texts.rewritten(template)),
+            false => pending(node, escape(node.text().unwrap_or_default())),
+        }
+    }
+
+    fn long_mount(&mut self, mount: &Node, is_bind: bool) -> Node {
+        let fields = mount.entries().map(|field| match field.key.text == "source" && is_bind {
+            true => Entry { key: field.key.clone(), value: self.texts.path(&field.value) },
+            false => self.entry(field),
+        });
+        Node { span: mount.span.clone(), value: Value::Map(fields.collect()) }
+    }
+
+    /// Returns ports. Those that come from one short form are one again.
+    fn ports(&mut self, ports: &Node) -> Node {
+        let ports: Vec<&Node> = ports.items().collect();
+        let items = ports.chunk_by(|one, other| one.span == other.span).map(|ports| self.published(ports));
+        let span = ports.first().map_or(0..0, |port| port.span.clone());
+        Node { span, value: Value::Seq(items.collect()) }
+    }
+
+    fn published(&mut self, ports: &[&Node]) -> Node {
+        let Some(first) = ports.first() else { return Node { span: 0..0, value: Value::Seq(Vec::new()) } };
+        let is_short = first.get("container").is_some_and(|container| container.span == first.span);
+        let address = first.get("address").and_then(Node::text).filter(|address| *address != "all");
+        if let Some(template) = self.texts.project.template(&first.span).filter(|_| is_short) {
+            let template = template.trim_start_matches(':');
+            let prefix = match (address, split(template, ':').len()) {
+                (Some(_), _) => "",
+                (None, 1) if first.get("host").is_none() => "*::",
+                (None, _) => "*:",
+            };
+            return pending(first, format!("{prefix}{}", self.texts.rewritten(template)));
+        }
+        let part = |port: &Node, key: &str, texts: &mut Texts<'_>| {
+            port.get(key).map(|node| texts.scalar(node)).and_then(|node| node.text().map(str::to_owned))
+        };
+        let bounds = |key: &str, texts: &mut Texts<'_>| {
+            let all: Vec<String> = ports.iter().filter_map(|port| part(port, key, texts)).collect();
+            let number = |text: &String| text.parse::<u32>().unwrap_or(0);
+            match (all.iter().min_by_key(|text| number(text)), all.iter().max_by_key(|text| number(text))) {
+                (Some(low), Some(high)) if low != high => format!("{low}-{high}"),
+                (Some(only), _) => only.clone(),
+                _ => String::new(),
+            }
+        };
+        let (host, container) = (bounds("host", self.texts), bounds("container", self.texts));
+        let address = match address {
+            Some(address) if address.contains(':') => format!("[{address}]"),
+            Some(_) => part(first, "address", self.texts).unwrap_or_default(),
+            None => "*".to_owned(),
+        };
+        let protocol = part(first, "protocol", self.texts).map(|protocol| format!("/{protocol}"));
+        pending(first, format!("{address}:{host}:{container}{}", protocol.unwrap_or_default()))
+    }
+}
+
+/// Returns an entry of a document.
+pub(super) fn entry(span: std::ops::Range<usize>, key: &str, value: Value) -> Entry {
+    Entry { key: Key { span: span.clone(), text: key.to_owned() }, value: Node { span, value } }
+}

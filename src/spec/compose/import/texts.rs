@@ -1,0 +1,169 @@
+//! Texts as a person would write them: with their variables, in the units of the compose file, and with relative paths.
+
+use std::ops::Range;
+
+use super::super::super::node::{Node, Style, Value};
+use super::super::super::paths::{clean, join, parent, relative};
+use super::super::super::value::{ByteSize, Period, quoted};
+use super::super::template::{expand, parse};
+use super::super::{Problem, Project};
+use super::variables::{Variable, escape, rewrite, split};
+
+/// Writes the texts of a project.
+pub(super) struct Texts<'a> {
+    pub project: &'a Project,
+    /// Directory of the specs, absolute.
+    into: &'a str,
+    pub notes: Vec<Problem>,
+}
+
+/// A text in the syntax of specs.
+fn written(span: &Range<usize>, text: impl Into<String>) -> Node {
+    Node::scalar(span.clone(), text, Style::Pending)
+}
+
+impl<'a> Texts<'a> {
+    pub fn new(project: &'a Project, into: &'a str) -> Texts<'a> {
+        Texts { project, into, notes: Vec::new() }
+    }
+
+    /// Returns a scalar with its variables.
+    pub fn scalar(&mut self, node: &Node) -> Node {
+        let Some(text) = node.text().filter(|_| !node.is_null()) else { return node.clone() };
+        if let Some(template) = self.project.template(&node.span) {
+            let own = template.split_once('=').map(|(_, value)| value);
+            let mut candidates = std::iter::once(template).chain(own);
+            let found = candidates.find(|template| self.value(template).is_some_and(|value| is_same(&value, text)));
+            return match found {
+                Some(template) => written(&node.span, self.rewritten(template)),
+                None => self.replaced(node, template),
+            };
+        }
+        let as_written = self.source(&node.span).trim_matches(['"', '\'']);
+        match &node.value {
+            Value::Scalar(scalar) if scalar.style == Style::Plain => node.clone(),
+            _ if is_same_quantity(as_written, text) => written(&node.span, as_written),
+            _ => written(&node.span, escape(text)),
+        }
+    }
+
+    /// A text that no longer follows from its template: the value of an included project's own variables, or a part of a
+    /// text that cannot be separated.
+    fn replaced(&mut self, node: &Node, template: &str) -> Node {
+        let text = node.text().unwrap_or_default();
+        let is_part = self.value(template).is_some_and(|value| value.contains(text));
+        if is_part || matches!(&node.value, Value::Scalar(scalar) if scalar.style != Style::Substituted) {
+            return match &node.value {
+                Value::Scalar(scalar) if scalar.style == Style::Plain => node.clone(),
+                _ => written(&node.span, escape(text)),
+            };
+        }
+        let message = format!("{} has another value here than in an included project", quoted(template));
+        let hint = "set its variables in `.env` beside the specs";
+        self.notes.push(Problem::new(&node.span, message).hint(hint));
+        written(&node.span, self.rewritten(template))
+    }
+
+    /// Returns an image without its tag, as it is named when it is built.
+    pub fn repository(&mut self, node: &Node) -> Node {
+        let template = self.project.template(&node.span).map(|template| split(template, ':'));
+        let without_tag = template.and_then(|parts| Some(parts.split_last()?.1.join(":")));
+        match without_tag.filter(|template| self.value(template).as_deref() == node.text()) {
+            Some(template) => written(&node.span, self.rewritten(&template)),
+            None => self.scalar(node),
+        }
+    }
+
+    /// Returns a path of the host, relative to the specs if it was relative to the project.
+    pub fn path(&mut self, node: &Node) -> Node {
+        let template = self.project.template(&node.span).map(str::to_owned);
+        self.path_of(node, template.as_deref())
+    }
+
+    /// Returns a path that a template, or a part of one, stands for.
+    pub fn path_of(&mut self, node: &Node, template: Option<&str>) -> Node {
+        let Some(path) = node.text() else { return node.clone() };
+        if let Some(template) = template
+            && let Some(value) = self.value(template)
+            && let Some(text) = self.templated_path(node, template, &value, path)
+        {
+            return written(&node.span, text);
+        }
+        let source = self.source(&node.span).trim_start_matches(['"', '\'']);
+        let home = self.project.environment.get("HOME").map(|home| home.trim_end_matches('/'));
+        let below_home = home.and_then(|home| path.strip_prefix(home)).filter(|rest| rest.starts_with('/'));
+        let text = match below_home.filter(|_| source.starts_with('~')) {
+            Some(rest) => format!("~{rest}"),
+            None if source.starts_with('/') || !path.starts_with('/') => path.to_owned(),
+            None => self.relative(path),
+        };
+        written(&node.span, escape(&text))
+    }
+
+    /// Returns the template of a path, relative to the specs. `value` is what it stands for, `path` the whole path.
+    fn templated_path(&mut self, node: &Node, template: &str, value: &str, path: &str) -> Option<String> {
+        if value.starts_with(['/', '~']) {
+            let is_home = value.starts_with('~') && path.ends_with(value.trim_start_matches('~'));
+            return (is_home || clean(value) == path).then(|| self.rewritten(template));
+        }
+        let of_file = self.file_of(&node.span);
+        let directories = [self.project.directory.as_str(), parent(&of_file)];
+        let from = directories.into_iter().find(|directory| join(directory, value) == path)?;
+        let base = relative(self.into, from);
+        if template.starts_with('$') {
+            let message = format!("paths in {} start at {base}, the directory of the compose file", quoted(template));
+            self.notes.push(Problem::new(&node.span, message).hint("remove the prefix if they become absolute"));
+        }
+        Some(format!("{}/{}", escape(&base), self.rewritten(template.trim_start_matches("./"))))
+    }
+
+    /// Returns an absolute path relative to the specs.
+    pub fn relative(&self, path: &str) -> String {
+        match relative(self.into, path) {
+            path if path.starts_with("..") => path,
+            path if path == "." => path,
+            path => format!("./{path}"),
+        }
+    }
+
+    /// Returns the value of a template.
+    pub fn value(&self, template: &str) -> Option<String> {
+        let environment = &self.project.environment;
+        expand(template, &|name| environment.get(name).cloned()).ok().map(|expanded| expanded.text)
+    }
+
+    /// Returns a template in the syntax of specs.
+    pub fn rewritten(&self, template: &str) -> String {
+        let Project { name: project, environment, .. } = self.project;
+        let variable = |name: &str| match name {
+            "COMPOSE_PROJECT_NAME" => Variable::Fixed(project),
+            name if environment.contains_key(name) => Variable::Set,
+            _ => Variable::Unset,
+        };
+        parse(template).map_or_else(|_| escape(template), |parts| rewrite(&parts, &variable))
+    }
+
+    /// Returns the text of a span in the compose file.
+    pub fn source(&self, span: &Range<usize>) -> &'a str {
+        self.project.source(span)
+    }
+
+    fn file_of(&self, span: &Range<usize>) -> String {
+        let path = self.project.location(span).file.path().to_owned();
+        join(&self.project.directory, &path)
+    }
+}
+
+/// Returns true if a value is the same as the text that was made of it.
+fn is_same(value: &str, text: &str) -> bool {
+    let number = |text: &str| text.parse::<f64>().ok();
+    value == text || is_same_quantity(value, text) || number(value).is_some_and(|value| number(text) == Some(value))
+}
+
+/// Returns true for two spellings of a size or a duration, of which the second one is ours.
+fn is_same_quantity(value: &str, text: &str) -> bool {
+    let size = |text: &str| text.parse::<ByteSize>().ok();
+    let period = |text: &str| text.parse::<Period>().ok();
+    let is_size = text.ends_with('b') && size(text).is_some_and(|bytes| size(value) == Some(bytes));
+    is_size || period(text).is_some_and(|time| period(value) == Some(time))
+}
