@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::args::{Global, Import};
-use super::project::{ComposeFiles, Disk, Origin, Project, absolute, profiles};
+use super::project::{ComposeFiles, Disk, Origin, Project, absolute, env_files};
 use super::{Exit, Failure};
 use crate::control::specs::sources;
 use crate::desired::differences;
 use crate::render::{LineBreak, Style, Text, diagnostics};
-use crate::spec::Diagnostic;
+use crate::spec::compose;
 use crate::spec::compose::import::{Imported, Services, import as specs_of};
+use crate::spec::{Diagnostic, Profiles};
 
 pub(super) fn import(global: &Global, arguments: &Import, style: Style) -> Result<Exit, Failure> {
     let files = if arguments.files.is_empty() { &global.specs } else { &arguments.files };
@@ -24,7 +25,7 @@ pub(super) fn import(global: &Global, arguments: &Import, style: Style) -> Resul
     let services = if global.profile.is_empty() { Services::All } else { Services::Active };
     let imported = specs_of(&project, &directory.to_string_lossy(), &Disk, services);
     write(&directory, &imported)?;
-    let compared = compare(global, compose, directory)?;
+    let compared = compare(global, &project, compose, directory)?;
     if style.json {
         style.result_json(&to_json(arguments, &imported, &compared));
     }
@@ -71,17 +72,25 @@ struct Compared {
 }
 
 /// Reads both the compose files and the specs that were made of them.
-fn compare(global: &Global, compose: ComposeFiles, directory: PathBuf) -> Result<Compared, Failure> {
-    let read = |origin: Origin| match Project::read_leniently(global, origin, profiles(global, &[])) {
+fn compare(
+    global: &Global,
+    project: &compose::Project,
+    files: ComposeFiles,
+    directory: PathBuf,
+) -> Result<Compared, Failure> {
+    let profiles = Profiles::new(&project.profiles, &[]);
+    let read = |origin: Origin| match Project::read_leniently(global, origin, profiles.clone()) {
         Ok((project, missing)) => Ok(Ok((project.desired, missing))),
         Err(Failure::Specs(errors)) => Ok(Err(errors)),
         Err(failure) => Err(failure),
     };
-    let env_files = super::project::env_files(global)?;
-    let (direct, specs) = (read(Origin::Compose(compose))?, read(Origin::Directory(directory, env_files))?);
+    let (direct, specs) = (read(Origin::Compose(files))?, read(Origin::Directory(directory, env_files(global)?))?);
     Ok(match (direct, specs) {
         (Ok((direct, _)), Ok((specs, missing))) => {
-            Compared { missing, differing: differences(&direct, &specs), ..Compared::default() }
+            // What is missing has no value that could be compared.
+            let is_known = project.missing.is_empty();
+            let differing = if is_known { differences(&direct, &specs) } else { Vec::new() };
+            Compared { missing, differing, ..Compared::default() }
         }
         (Err(errors), Ok((_, missing))) => Compared { errors, missing, ..Compared::default() },
         (Ok(_), Err(errors)) => Compared { errors, ..Compared::default() },

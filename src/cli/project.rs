@@ -492,7 +492,7 @@ fn parse(
     };
     match origin {
         Origin::Directory(..) => spec::load(&input),
-        Origin::Compose(files) => files.parse(read, profiles, |project, profiles| {
+        Origin::Compose(files) => files.parse(read, profiles, lenient, |project, profiles| {
             spec::load_compose(&spec::Input { dir: &directory, profiles, ..input }, project)
         }),
     }

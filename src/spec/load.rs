@@ -70,7 +70,7 @@ pub fn load_compose(input: &Input<'_>, project: &compose::Project) -> Result<Spe
     let dotenv = BTreeMap::new();
     let variables =
         Variables { environment: &project.file_variables(), dotenv: &dotenv, context: input.context, lenient: false };
-    let (missing, reads) = Default::default();
+    let (missing, reads) = (project.missing.clone(), BTreeSet::new());
     finish(input, variables, Gathered { documents, diagnostics, missing, reads, env_files }).map(|specs| Specs {
         project: Some(project.name.clone()),
         notes: [project.notes.clone(), translated.notes].concat(),

@@ -56,6 +56,7 @@ fn load_case(case: &Case, access: &dyn Files, directory: &str) -> Loaded {
         working_directory: directory,
         home: Some("/home/ann"),
         environment: &variables,
+        lenient: false,
         access,
     })
 }

@@ -130,6 +130,7 @@ impl ComposeFiles {
         &'a self,
         profiles: &'a [String],
         services: &'a [String],
+        lenient: bool,
         access: &'a dyn Files,
     ) -> compose::Request<'a> {
         compose::Request {
@@ -142,18 +143,19 @@ impl ComposeFiles {
             working_directory: &self.working_directory,
             home: self.environment.get("HOME").map(String::as_str),
             environment: &self.environment,
+            lenient,
             access,
         }
     }
 
     /// The directory of the project; `None`: there are no compose files.
     fn project_directory(&self) -> Option<String> {
-        compose::directory(&self.request(&[], &[], &Disk))
+        compose::directory(&self.request(&[], &[], true, &Disk))
     }
 
-    /// Reads the project with these profiles, and without specs.
+    /// Reads the project with these profiles, without the values that are missing.
     pub fn project(&self, profiles: &[String]) -> Result<compose::Project, Failure> {
-        match compose::load(&self.request(profiles, &[], &Disk)).project {
+        match compose::load(&self.request(profiles, &[], true, &Disk)).project {
             Some(project) => project.map_err(Failure::Specs),
             None => Err(Failure::Specs(vec![self.not_found()])),
         }
@@ -170,10 +172,11 @@ impl ComposeFiles {
         &self,
         input: &SpecInput<'_>,
         profiles: &Profiles,
+        lenient: bool,
         load: impl FnOnce(&compose::Project, &Profiles) -> Result<Specs, Vec<Diagnostic>>,
     ) -> Result<Specs, Vec<Diagnostic>> {
         let (names, services) = (profiles.names(), profiles.services());
-        let loaded = compose::load(&self.request(&names, &services, &Recorded(input)));
+        let loaded = compose::load(&self.request(&names, &services, lenient, &Recorded(input)));
         for path in &loaded.reads {
             (input.kind)(path);
         }

@@ -76,7 +76,13 @@ impl Loader<'_> {
     fn open_env_file(&mut self, node: &Node, is_required: bool) -> Outcome<Option<Arc<SourceText>>> {
         let path = text(node).unwrap_or_default().to_owned();
         self.reads.insert(path.clone());
-        if !is_required && self.request.access.kind(&path) == FileKind::Missing {
+        let is_missing = self.request.access.kind(&path) == FileKind::Missing;
+        if is_missing && is_required && self.request.lenient {
+            let problem = Problem::new(&node.span, format!("file `{}` not found", self.shown(&path)));
+            let diagnostic = self.diagnostic(problem);
+            self.missing.push(diagnostic);
+        }
+        if is_missing && (!is_required || self.request.lenient) {
             return Ok(None);
         }
         self.open(&path, Some(&node.span)).map(Some)

@@ -7,7 +7,7 @@ use super::super::interpolate::{MAX_TEXT, TOO_MUCH_TEXT};
 use super::super::node::{Node, Style, Value};
 use super::super::value::quoted;
 use super::sources::Sources;
-use super::template::{Expanded, expand};
+use super::template::{Expanded, expand_leniently};
 use super::values::{Kind, boolean, kind};
 use super::{Problem, Templates};
 
@@ -83,6 +83,8 @@ pub(super) struct Found {
     pub templates: Templates,
     pub variables: BTreeSet<String>,
     pub errors: Vec<Problem>,
+    /// Variables that are required and not set.
+    pub missing: Vec<Problem>,
     pub notes: Vec<Problem>,
     /// Variables that are not set, each with its first place.
     pub unset: BTreeMap<String, Range<usize>>,
@@ -140,8 +142,8 @@ impl Walker<'_> {
     fn substitute(&mut self, node: &mut Node) -> bool {
         let Value::Scalar(scalar) = &mut node.value else { return false };
         let template = std::mem::take(&mut scalar.text);
-        match expand(&template, &|name| self.environment.get(name).cloned()) {
-            Ok(Expanded { text, replaced, used, unset }) => {
+        match expand_leniently(&template, &|name| self.environment.get(name).cloned()) {
+            Ok(Expanded { text, replaced, used, unset, missing }) => {
                 self.remaining = self.remaining.saturating_sub(text.len());
                 if self.remaining == 0 {
                     self.found.errors.push(Problem::new(&node.span, TOO_MUCH_TEXT));
@@ -150,6 +152,10 @@ impl Walker<'_> {
                 for (span, name) in unset {
                     let place = in_source(&span, &template, &node.span, self.sources);
                     self.found.unset.entry(name).or_insert(place);
+                }
+                for error in missing {
+                    let place = in_source(&error.span, &template, &node.span, self.sources);
+                    self.found.missing.push(Problem { hint: error.hint, ..Problem::new(&place, error.message) });
                 }
                 self.found.variables.extend(used);
                 scalar.text = text;

@@ -42,6 +42,8 @@ pub(super) struct Loader<'a> {
     variables: BTreeSet<String>,
     errors: Vec<Diagnostic>,
     notes: Vec<Diagnostic>,
+    /// What is missing, where that is no error.
+    pub missing: Vec<Diagnostic>,
     /// Variables that are not set, with the place of their first use.
     unset: BTreeMap<String, Range<usize>>,
     /// Env files of the project and of includes.
@@ -87,6 +89,7 @@ impl<'a> Loader<'a> {
             variables: BTreeSet::new(),
             errors: Vec::new(),
             notes: Vec::new(),
+            missing: Vec::new(),
             unset: BTreeMap::new(),
             dotenv: Vec::new(),
             contents: BTreeMap::new(),
@@ -128,6 +131,7 @@ impl<'a> Loader<'a> {
             contents: std::mem::take(&mut self.contents),
             variables: std::mem::take(&mut self.variables),
             notes: std::mem::take(&mut self.notes),
+            missing: std::mem::take(&mut self.missing),
             templates: std::mem::take(&mut self.templates),
         }))
     }
@@ -307,7 +311,11 @@ impl<'a> Loader<'a> {
             self.unset.entry(name).or_insert(span);
         }
         self.note(found.notes);
-        self.report(found.errors)
+        if self.request.lenient {
+            let missing: Vec<Diagnostic> = found.missing.drain(..).map(|problem| self.diagnostic(problem)).collect();
+            self.missing.extend(missing);
+        }
+        self.report(found.errors.into_iter().chain(found.missing).collect())
     }
 
     fn drop_version(&mut self, root: &mut Node) {
@@ -397,7 +405,7 @@ impl<'a> Loader<'a> {
         Err(Failed)
     }
 
-    fn diagnostic(&self, problem: Problem) -> Diagnostic {
+    pub fn diagnostic(&self, problem: Problem) -> Diagnostic {
         let Problem { span, message, label, related, hint } = problem;
         let mut diagnostic = Diagnostic::at(self.sources.location(&span), message).label(label).hint(hint);
         if let Some((span, label)) = related {

@@ -87,6 +87,8 @@ pub struct Request<'a> {
     pub home: Option<&'a str>,
     /// Process environment.
     pub environment: &'a BTreeMap<String, String>,
+    /// Required variables and env files that are missing are no errors, but in [`Project::missing`].
+    pub lenient: bool,
     pub access: &'a dyn Files,
 }
 
@@ -118,6 +120,8 @@ pub struct Project {
     pub variables: BTreeSet<String>,
     /// What the user should know: variables that are not set, deprecated keys.
     pub notes: Vec<Diagnostic>,
+    /// What is missing, where that is no error.
+    pub missing: Vec<Diagnostic>,
     templates: Templates,
 }
 

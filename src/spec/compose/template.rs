@@ -73,6 +73,8 @@ pub struct Expanded {
     pub used: Vec<String>,
     /// Variables that are not set and became nothing, with their places in the text.
     pub unset: Vec<(Range<usize>, String)>,
+    /// Variables that are required and not set, where that is no error.
+    pub missing: Vec<TemplateError>,
 }
 
 /// Error in a reference.
@@ -92,8 +94,14 @@ impl TemplateError {
 
 /// Substitutes the references of a text.
 pub fn expand(template: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, TemplateError> {
+    let mut expanded = expand_leniently(template, lookup)?;
+    if expanded.missing.is_empty() { Ok(expanded) } else { Err(expanded.missing.swap_remove(0)) }
+}
+
+/// The same; a required variable that is not set is nothing, and reported in the result.
+pub fn expand_leniently(template: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, TemplateError> {
     let mut evaluation = Evaluation { lookup, found: Expanded::default() };
-    let text = evaluation.text_of(&parse(template)?, true)?;
+    let text = evaluation.text_of(&parse(template)?, true);
     Ok(Expanded { text, ..evaluation.found })
 }
 
@@ -210,18 +218,18 @@ struct Evaluation<'l> {
 
 impl Evaluation<'_> {
     /// Returns the text of some parts. If it is not `needed`, what is missing is no error.
-    fn text_of(&mut self, parts: &[Part<'_>], needed: bool) -> Result<String, TemplateError> {
+    fn text_of(&mut self, parts: &[Part<'_>], needed: bool) -> String {
         let mut text = String::new();
         for part in parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::Reference(reference) => text.push_str(&self.value_of(reference, needed)?),
+                Part::Reference(reference) => text.push_str(&self.value_of(reference, needed)),
             }
         }
-        Ok(text)
+        text
     }
 
-    fn value_of(&mut self, reference: &Reference<'_>, needed: bool) -> Result<String, TemplateError> {
+    fn value_of(&mut self, reference: &Reference<'_>, needed: bool) -> String {
         let Reference { span, name, otherwise } = reference;
         self.found.replaced = true;
         self.found.used.push((*name).to_owned());
@@ -230,16 +238,15 @@ impl Evaluation<'_> {
             if value.is_none() && needed {
                 self.found.unset.push((span.clone(), (*name).to_owned()));
             }
-            return Ok(value.unwrap_or_default());
+            return value.unwrap_or_default();
         };
         let known = value.filter(|value| !colon || !value.is_empty());
         let argument_is_needed = needed && known.is_some() == (*operator == Operator::Replacement);
-        let argument = self.text_of(argument, argument_is_needed)?;
+        let argument = self.text_of(argument, argument_is_needed);
         match (operator, known) {
-            (Operator::Replacement, known) => Ok(known.map(|_| argument).unwrap_or_default()),
-            (_, Some(value)) => Ok(value),
-            (Operator::Default, None) => Ok(argument),
-            (Operator::Required, None) if !needed => Ok(String::new()),
+            (Operator::Replacement, known) => known.map(|_| argument).unwrap_or_default(),
+            (_, Some(value)) => value,
+            (Operator::Default, None) => argument,
             (Operator::Required, None) => {
                 let state = if *colon { "not set or empty" } else { "not set" };
                 let message = match argument.as_str() {
@@ -247,7 +254,10 @@ impl Evaluation<'_> {
                     message => format!("the variable `{name}` is {state}: {message}"),
                 };
                 let hint = format!("set {name} in the environment or in `.env`");
-                Err(TemplateError::new(span.clone(), message, hint))
+                if needed {
+                    self.found.missing.push(TemplateError::new(span.clone(), message, hint));
+                }
+                String::new()
             }
         }
     }

@@ -223,18 +223,27 @@ impl Fields<'_, '_> {
         Node { span, value: Value::Seq(items.collect()) }
     }
 
+    /// Returns the template of ports; without an address they listen on all of them.
+    fn templated_port(&self, template: &str, has_address: bool, has_host: bool) -> String {
+        let rewritten = |template: &str| self.texts.rewritten(template);
+        match split(template, ':').as_slice() {
+            _ if has_address => rewritten(template),
+            [container] if !has_host => format!("*::{}", rewritten(container)),
+            // The address is an empty variable.
+            [address, rest @ ..] if rest.len() == 2 => {
+                let address = self.texts.with_default(address, "*").unwrap_or_else(|| "*".to_owned());
+                format!("{address}:{}", rewritten(&rest.join(":")))
+            }
+            _ => format!("*:{}", rewritten(template.trim_start_matches(':'))),
+        }
+    }
+
     fn published(&mut self, ports: &[&Node]) -> Node {
         let Some(first) = ports.first() else { return Node { span: 0..0, value: Value::Seq(Vec::new()) } };
         let is_short = first.get("container").is_some_and(|container| container.span == first.span);
         let address = first.get("address").and_then(Node::text).filter(|address| *address != "all");
         if let Some(template) = self.texts.project.template(&first.span).filter(|_| is_short) {
-            let template = template.trim_start_matches(':');
-            let prefix = match (address, split(template, ':').len()) {
-                (Some(_), _) => "",
-                (None, 1) if first.get("host").is_none() => "*::",
-                (None, _) => "*:",
-            };
-            return pending(first, format!("{prefix}{}", self.texts.rewritten(template)));
+            return pending(first, self.templated_port(template, address.is_some(), first.get("host").is_some()));
         }
         let part = |port: &Node, key: &str, texts: &mut Texts<'_>| {
             port.get(key).map(|node| texts.scalar(node)).and_then(|node| node.text().map(str::to_owned))

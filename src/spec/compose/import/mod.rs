@@ -74,35 +74,38 @@ pub enum Services {
 }
 
 /// Makes specs of a project, to be written into the directory `into`, an absolute path.
-pub fn import(project: &Project, into: &str, access: &dyn Files, services: Services) -> Imported {
-    let mut translation = match services {
+pub fn import(project: &Project, into: &str, access: &dyn Files, selected: Services) -> Imported {
+    let translation = match selected {
         Services::All => translate_all(project),
         Services::Active => translate(project),
     };
-    if services == Services::Active {
-        let key = |document: &Translated| translation.services.get(name_of(&document.root));
-        let documents = std::mem::take(&mut translation.documents).into_iter();
-        translation.documents =
-            documents.filter(|document| key(document).is_none_or(|key| !project.inactive.contains(key))).collect();
-    }
+    let is_selected = |document: &&Translated| {
+        let key = translation.services.get(name_of(&document.root));
+        selected == Services::All || key.is_none_or(|key| !project.inactive.contains(key))
+    };
+    let documents = translation.documents.iter().filter(is_selected);
+    let (groups, services): (Vec<&Translated>, Vec<&Translated>) =
+        documents.partition(|document| kind_of(&document.root) == "Group");
     let mut importer = Importer {
         project,
         texts: Texts::new(project, into),
         comments: Comments::of(&project.text),
         access,
-        jobs: translation.documents.iter().filter_map(|document| job_name(&document.root)).collect(),
+        jobs: services.iter().filter_map(|document| job_name(&document.root)).collect(),
         errors: Vec::new(),
     };
-    let is_group = |document: &Node| kind_of(document) == "Group";
     // Comments on anchors go to the first service that uses them; the group is written last, and comes first.
-    let services = translation.documents.iter().filter(|document| !is_group(&document.root));
-    let services: Vec<SpecFile> = services.map(|document| importer.service(document, &translation.services)).collect();
-    let groups = translation.documents.iter().filter(|document| is_group(&document.root));
-    let mut files: Vec<SpecFile> = groups.map(|document| importer.group(&document.root, &services)).collect();
-    files.extend(services);
-    let (errors, notes) = (importer.errors, importer.texts.notes);
-    let left_out = translation.errors().cloned().chain(diagnostics(project, errors)).collect();
-    let notes = [project.notes.clone(), translation.notes, diagnostics(project, notes)].concat();
+    let services: Vec<SpecFile> =
+        services.into_iter().map(|document| importer.service(document, &translation.services)).collect();
+    let groups = groups.into_iter().map(|document| importer.group(&document.root, &services));
+    let files = groups.collect::<Vec<_>>().into_iter().chain(services).collect();
+    let mut notes = [&project.notes[..], &translation.notes, &diagnostics(project, importer.texts.notes)].concat();
+    if selected == Services::All && !project.profiles.is_empty() {
+        let profiles = project.profiles.join(",");
+        let message = format!("COMPOSE_PROFILES activates {profiles}, which specs do not do");
+        notes.push(Diagnostic::new(message).hint(format!("use `--profile {profiles}`, or set DRILLMASTER_PROFILES")));
+    }
+    let left_out = translation.errors().cloned().chain(diagnostics(project, importer.errors)).collect();
     Imported { files, left_out, notes }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::super::node::{Node, Style, Value};
 use super::super::super::paths::{clean, join, parent, relative};
 use super::super::super::value::{ByteSize, Period, quoted};
-use super::super::template::{expand, parse};
+use super::super::template::{Part, Reference, expand_leniently, parse};
 use super::super::{Problem, Project};
 use super::variables::{Variable, escape, rewrite, split};
 
@@ -129,7 +129,7 @@ impl<'a> Texts<'a> {
     /// Returns the value of a template.
     pub fn value(&self, template: &str) -> Option<String> {
         let environment = &self.project.environment;
-        expand(template, &|name| environment.get(name).cloned()).ok().map(|expanded| expanded.text)
+        expand_leniently(template, &|name| environment.get(name).cloned()).ok().map(|expanded| expanded.text)
     }
 
     /// Returns a template in the syntax of specs.
@@ -141,6 +141,14 @@ impl<'a> Texts<'a> {
             _ => Variable::Unset,
         };
         parse(template).map_or_else(|_| escape(template), |parts| rewrite(&parts, &variable))
+    }
+
+    /// Returns a template that is one reference, with another default; `None`: it is more than that.
+    pub fn with_default(&self, template: &str, default: &str) -> Option<String> {
+        match parse(template).ok()?.as_slice() {
+            [Part::Reference(Reference { name, .. })] => Some(format!("${{{name}:-{default}}}")),
+            _ => None,
+        }
     }
 
     /// Returns the text of a span in the compose file.
