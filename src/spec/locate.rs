@@ -59,13 +59,18 @@ impl SourceText {
             .unwrap_or_default()
     }
 
-    /// Returns the number of bytes before the line's first character that is no blank.
-    pub fn indent_at(&self, offset: usize) -> usize {
+    /// Returns the range of the lines that follow that of an offset and are indented more than it, with the blank lines
+    /// between them.
+    pub fn block_at(&self, offset: usize) -> Range<usize> {
         let files = self.files();
         let before = files.partition_point(|(start, _)| *start <= offset);
-        let Some((start, file)) = before.checked_sub(1).and_then(|at| files.get(at)) else { return 0 };
-        let line = file.text.get(file.line_range(file.line(offset - start))).unwrap_or_default();
-        line.len() - line.trim_start().len()
+        let Some((start, file)) = before.checked_sub(1).and_then(|at| files.get(at)) else { return offset..offset };
+        let content = |line: usize| file.text.get(file.line_range(line)).unwrap_or_default();
+        let indent = |line: usize| content(line).len() - content(line).trim_start().len();
+        let first = file.line(offset - start);
+        let is_in = |line: &usize| content(*line).trim().is_empty() || indent(*line) > indent(first);
+        let last = (first + 1..=file.lines.len()).take_while(is_in).last().unwrap_or(first);
+        offset..start + file.line_range(last).end
     }
 
     /// Returns the part that contains an offset, with the start offset of that part.

@@ -14,8 +14,6 @@ struct Comment {
     /// Text with its `#`.
     text: String,
     at: usize,
-    /// Indentation of its line.
-    indent: usize,
     /// The line that it belongs to, without indentation.
     target: Range<usize>,
     /// The first line of the block that the line opens.
@@ -33,7 +31,6 @@ pub(super) struct Comments<'t> {
 /// A line of a file.
 struct Line<'t> {
     start: usize,
-    indent: usize,
     /// Content without indentation and comment.
     content: &'t str,
     comment: Option<&'t str>,
@@ -65,8 +62,7 @@ impl<'t> Comments<'t> {
             let opens_block = target.content.ends_with(':') || target.content.contains(": &");
             let block = with_content.get(next + 1).filter(|_| opens_block).map(|at| lines[*at].range(offset));
             let at = offset + line.start + line.content.len();
-            let (text, indent, target) = (comment.to_owned(), line.indent, target.range(offset));
-            self.comments.push(Comment { text, at, indent, target, block });
+            self.comments.push(Comment { text: comment.to_owned(), at, target: target.range(offset), block });
         }
         let first = with_content.first().map_or(0, |at| lines[*at].start);
         self.heads.push(offset..offset + first);
@@ -105,9 +101,9 @@ impl<'t> Comments<'t> {
 
     /// Takes the comments in the block of a key that no field took: those of keys that are written otherwise, and
     /// lines that are commented out.
-    pub fn take_rest(&mut self, key: &Range<usize>, end: usize) -> Vec<String> {
-        let indent = self.source.indent_at(key.start);
-        self.take(|comment| (key.start..end).contains(&comment.at) && comment.indent > indent)
+    pub fn take_rest(&mut self, key: &Range<usize>) -> Vec<String> {
+        let block = self.source.block_at(key.start);
+        self.take(|comment| block.contains(&comment.at))
     }
 
     fn take(&mut self, is_taken: impl Fn(&Comment) -> bool) -> Vec<String> {
@@ -145,7 +141,7 @@ fn lines(text: &str) -> Vec<Line<'_>> {
             is_apart && !is_within(&scalars, start + at)
         });
         let content = line[..comment.unwrap_or(line.len())].trim();
-        lines.push(Line { start: start + indent, indent, content, comment: comment.map(|at| &line[at..]) });
+        lines.push(Line { start: start + indent, content, comment: comment.map(|at| &line[at..]) });
         start += raw.len();
     }
     lines

@@ -39,6 +39,7 @@ impl Fields<'_, '_> {
             "configs" | "secrets" => self.each(value, Self::file),
             "security_opt" => self.each(value, Self::security),
             "networks" => self.networks(value),
+            "command" | "entrypoint" => self.words(value),
             _ => self.same(value),
         }
     }
@@ -63,6 +64,7 @@ impl Fields<'_, '_> {
     }
 
     fn entry(&mut self, entry: &Entry) -> Entry {
+        self.texts.check_key(&entry.key);
         Entry { key: entry.key.clone(), value: self.same(&entry.value) }
     }
 
@@ -97,6 +99,16 @@ impl Fields<'_, '_> {
         match fields.as_slice() {
             [Entry { key, value }] if key.text == "context" => value.clone(),
             _ => Node { span: build.span.clone(), value: Value::Map(fields) },
+        }
+    }
+
+    /// Returns a command. One that was written as a text is one again, if variables are in it: they are replaced before
+    /// it is split.
+    fn words(&mut self, words: &Node) -> Node {
+        let is_text = words.items().all(|word| word.span == words.span);
+        match self.texts.project.template(&words.span).filter(|_| is_text) {
+            Some(template) => pending(words, self.texts.rewritten(template)),
+            None => self.same(words),
         }
     }
 

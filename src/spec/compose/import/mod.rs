@@ -168,7 +168,7 @@ impl Importer<'_> {
         let head = left_out.iter().map(|error| format!("# not translated: {}", error.message.replace('\n', " ")));
         let mut text = with_head(head.collect(), print::print(&entries, &mut self.comments));
         if let Some(service) = service {
-            let rest = self.comments.take_rest(&service.key.span, service.value.span.end);
+            let rest = self.comments.take_rest(&service.key.span);
             rest.iter().for_each(|comment| text += &format!("{comment}\n"));
         }
         let proposal = pings::proposal(root);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::super::node::{Node, Style, Value};
+use super::super::super::node::{Key, Node, Style, Value};
 use super::super::super::paths::{clean, join, parent, relative};
 use super::super::super::value::{ByteSize, Period, quoted};
 use super::super::template::{Part, Reference, expand_leniently, parse};
@@ -30,47 +30,75 @@ impl<'a> Texts<'a> {
     /// Returns a scalar with its variables.
     pub fn scalar(&mut self, node: &Node) -> Node {
         let Some(text) = node.text().filter(|_| !node.is_null()) else { return node.clone() };
-        if let Some(template) = self.project.template(&node.span) {
-            let own = template.split_once('=').map(|(_, value)| value);
-            let mut candidates = std::iter::once(template).chain(own);
-            let found = candidates.find(|template| self.value(template).is_some_and(|value| is_same(&value, text)));
-            return match found {
-                Some(template) => written(&node.span, self.rewritten(template)),
-                None => self.replaced(node, template),
-            };
-        }
-        let as_written = self.source(&node.span).trim_matches(['"', '\'']);
-        match &node.value {
-            Value::Scalar(scalar) if scalar.style == Style::Plain => node.clone(),
-            _ if is_same_quantity(as_written, text) => written(&node.span, as_written),
-            _ => written(&node.span, escape(text)),
+        let is_plain = matches!(&node.value, Value::Scalar(scalar) if scalar.style == Style::Plain);
+        let is_substituted = matches!(&node.value, Value::Scalar(scalar) if scalar.style == Style::Substituted);
+        match self.project.template(&node.span) {
+            Some(template) => match self.with_variables(template, text) {
+                Some(kept) => written(&node.span, kept),
+                None if is_substituted => self.uncertain(node, template),
+                None if is_plain => node.clone(),
+                None => written(&node.span, escape(text)),
+            },
+            None if is_plain => node.clone(),
+            None => {
+                let as_written = self.source(&node.span).trim_matches(['"', '\'']);
+                let text = if is_same_quantity(as_written, text) { as_written } else { text };
+                written(&node.span, escape(text))
+            }
         }
     }
 
-    /// A text that no longer follows from its template: the value of an included project's own variables, or a part of a
-    /// text that cannot be separated.
-    fn replaced(&mut self, node: &Node, template: &str) -> Node {
-        let text = node.text().unwrap_or_default();
-        let is_part = self.value(template).is_some_and(|value| value.contains(text));
-        if is_part || matches!(&node.value, Value::Scalar(scalar) if scalar.style != Style::Substituted) {
-            return match &node.value {
-                Value::Scalar(scalar) if scalar.style == Style::Plain => node.clone(),
-                _ => written(&node.span, escape(text)),
-            };
+    /// Returns the template of a text, or the part of it that the text comes from.
+    fn with_variables(&self, template: &str, text: &str) -> Option<String> {
+        let own = template.split_once('=').map(|(_, value)| value);
+        let mut candidates = std::iter::once(template).chain(own);
+        if let Some(found) = candidates.find(|it| self.value(it).is_some_and(|value| is_same(&value, text))) {
+            return Some(self.rewritten(found));
         }
-        let message = format!("{} has another value here than in an included project", quoted(template));
-        let hint = "set its variables in `.env` beside the specs";
+        // `host:address` is `host=address` here, and a variable of a hook has its name before it.
+        if let [host, address @ ..] = split(template, ':').as_slice() {
+            let pair = format!("{host}={}", address.join(":"));
+            if self.value(&pair).as_deref() == Some(text) {
+                return Some(self.rewritten(&pair));
+            }
+        }
+        let value = self.value(template).filter(|value| !value.is_empty())?;
+        let prefix = text.strip_suffix(&value).filter(|prefix| prefix.ends_with('='))?;
+        Some(escape(prefix) + &self.rewritten(template))
+    }
+
+    /// Returns the template of a text that does not follow from it. Its value is not written: it may be secret.
+    fn uncertain(&mut self, node: &Node, template: &str) -> Node {
+        let message = format!("{} may have another value than in the compose file", quoted(template));
+        let hint = "compare the two; variables of included projects belong into `.env` beside the specs";
         self.notes.push(Problem::new(&node.span, message).hint(hint));
         written(&node.span, self.rewritten(template))
     }
 
+    /// Notes that a key has variables in it, of which only the values can be written.
+    pub fn check_key(&mut self, key: &Key) {
+        let template = self.project.template(&key.span).and_then(|pair| pair.split_once('='));
+        if let Some((template, _)) = template.filter(|(template, _)| template.contains('$') && *template != key.text) {
+            let message = format!("the key {} is written with the present values of its variables", quoted(template));
+            self.notes.push(Problem::new(&key.span, message));
+        }
+    }
+
     /// Returns an image without its tag, as it is named when it is built.
     pub fn repository(&mut self, node: &Node) -> Node {
-        let template = self.project.template(&node.span).map(|template| split(template, ':'));
-        let without_tag = template.and_then(|parts| Some(parts.split_last()?.1.join(":")));
-        match without_tag.filter(|template| self.value(template).as_deref() == node.text()) {
-            Some(template) => written(&node.span, self.rewritten(&template)),
-            None => self.scalar(node),
+        let Some(template) = self.project.template(&node.span) else { return self.scalar(node) };
+        let text = node.text().unwrap_or_default();
+        let parts = split(template, ':');
+        let without_tag = parts.split_last().map(|(_, name)| name.join(":")).unwrap_or_default();
+        let found = [template, &without_tag].into_iter().find(|it| self.value(it).as_deref() == Some(text));
+        match found {
+            Some(template) => written(&node.span, self.rewritten(template)),
+            None => {
+                let message =
+                    format!("{} has a tag, which built images have not: its value is written", quoted(template));
+                self.notes.push(Problem::new(&node.span, message));
+                written(&node.span, escape(text))
+            }
         }
     }
 
