@@ -53,6 +53,7 @@ pub fn load_from_disk(directory: &Path, files: &[String], environment: &BTreeMap
         working_directory: directory.to_str().unwrap(),
         home: environment.get("HOME").map(String::as_str),
         environment,
+        lenient: false,
         access: &Disk,
     })
 }

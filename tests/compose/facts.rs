@@ -37,9 +37,9 @@ pub const CASE: Case =
     Case { name: "", files: &[], environment: &[], arguments: &[], yields: &[], fails: "", differs: "" };
 
 /// Directory of the project in memory.
-const DIRECTORY: &str = "/p/shop";
+pub const DIRECTORY: &str = "/p/shop";
 
-fn load_case(case: &Case, access: &dyn Files, directory: &str) -> Loaded {
+pub fn load_case(case: &Case, access: &dyn Files, directory: &str) -> Loaded {
     let mut variables = environment();
     variables.extend(case.environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     let argument = |option: &str| -> Vec<String> {
@@ -71,7 +71,7 @@ pub fn load_files(files: &BTreeMap<String, String>) -> Loaded {
     load_from(&memory(files.iter().map(|(path, text)| (path.as_str(), text.as_str()))), DIRECTORY)
 }
 
-fn memory<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Memory {
+pub fn memory<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Memory {
     let absolute = |path: &str| match path.strip_prefix("../") {
         Some(path) => format!("/p/{path}"),
         None => format!("{DIRECTORY}/{path}"),

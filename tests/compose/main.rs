@@ -8,6 +8,7 @@ mod config;
 mod disk;
 mod errors;
 mod facts;
+mod imported;
 #[path = "../fuzz/mutate.rs"]
 mod mutate;
 mod mutated;

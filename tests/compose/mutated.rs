@@ -12,7 +12,7 @@ use crate::mutate::mutated;
 use crate::rng::Rng;
 
 /// Number of mutated files; `DRILLMASTER_SEEDS` sets another.
-fn seeds() -> u64 {
+pub fn seeds() -> u64 {
     std::env::var("DRILLMASTER_SEEDS").map_or(300, |text| text.parse().unwrap())
 }
 
@@ -65,7 +65,7 @@ fn reworded(rng: &mut Rng, text: &str, texts: &[String]) -> String {
 }
 
 /// Returns the files of a case, one of them changed.
-fn files(rng: &mut Rng) -> BTreeMap<String, String> {
+pub fn files(rng: &mut Rng) -> BTreeMap<String, String> {
     let texts: Vec<String> = CASES.iter().flat_map(|case| case.files).map(|(_, text)| (*text).to_owned()).collect();
     let is_small = rng.once_in(2);
     let case = CASES[usize::try_from(rng.below(CASES.len() as u64)).unwrap()];

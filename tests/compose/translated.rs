@@ -69,7 +69,7 @@ fn fields(fields: &'static str) -> (Value, Vec<String>, Vec<String>) {
 }
 
 /// Fields of a service with the fields of the document.
-const FIELDS: &[(&str, &str)] = &[
+pub const FIELDS: &[(&str, &str)] = &[
     // Of the same name.
     (
         "user: '1', working_dir: /w, hostname: h, init: true, tty: true, stdin_open: true",

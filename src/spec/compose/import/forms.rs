@@ -236,17 +236,16 @@ impl Fields<'_, '_> {
     }
 
     /// Returns the template of ports; without an address they listen on all of them.
-    fn templated_port(&self, template: &str, has_address: bool, has_host: bool) -> String {
-        let rewritten = |template: &str| self.texts.rewritten(template);
+    fn templated_port(&mut self, template: &str, has_address: bool, has_host: bool) -> String {
         match split(template, ':').as_slice() {
-            _ if has_address => rewritten(template),
-            [container] if !has_host => format!("*::{}", rewritten(container)),
+            _ if has_address => self.texts.rewritten(template),
+            [container] if !has_host => format!("*::{}", self.texts.rewritten(container)),
             // The address is an empty variable.
             [address, rest @ ..] if rest.len() == 2 => {
                 let address = self.texts.with_default(address, "*").unwrap_or_else(|| "*".to_owned());
-                format!("{address}:{}", rewritten(&rest.join(":")))
+                format!("{address}:{}", self.texts.rewritten(&rest.join(":")))
             }
-            _ => format!("*:{}", rewritten(template.trim_start_matches(':'))),
+            _ => format!("*:{}", self.texts.rewritten(template.trim_start_matches(':'))),
         }
     }
 

@@ -168,6 +168,7 @@ impl Importer<'_> {
         let head = left_out.iter().map(|error| format!("# not translated: {}", error.message.replace('\n', " ")));
         let mut text = with_head(head.collect(), print::print(&entries, &mut self.comments));
         if let Some(service) = service {
+            self.texts.note_lost(&service.value);
             let rest = self.comments.take_rest(&service.key.span);
             rest.iter().for_each(|comment| text += &format!("{comment}\n"));
         }

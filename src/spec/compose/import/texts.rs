@@ -1,5 +1,6 @@
 //! Texts as a person would write them: with their variables, in the units of the compose file, and with relative paths.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::super::super::node::{Key, Node, Style, Value};
@@ -9,11 +10,16 @@ use super::super::template::{Part, Reference, expand_leniently, parse};
 use super::super::{Problem, Project};
 use super::variables::{Variable, escape, rewrite, split};
 
+/// A variable that only compose sets.
+const PROJECT_NAME: &str = "COMPOSE_PROJECT_NAME";
+
 /// Writes the texts of a project.
 pub(super) struct Texts<'a> {
     pub project: &'a Project,
     /// Directory of the specs, absolute.
     into: &'a str,
+    /// Variables that were written since the beginning of the document.
+    kept: BTreeSet<String>,
     pub notes: Vec<Problem>,
 }
 
@@ -24,7 +30,7 @@ fn written(span: &Range<usize>, text: impl Into<String>) -> Node {
 
 impl<'a> Texts<'a> {
     pub fn new(project: &'a Project, into: &'a str) -> Texts<'a> {
-        Texts { project, into, notes: Vec::new() }
+        Texts { project, into, kept: BTreeSet::new(), notes: Vec::new() }
     }
 
     /// Returns a scalar with its variables.
@@ -49,10 +55,11 @@ impl<'a> Texts<'a> {
     }
 
     /// Returns the template of a text, or the part of it that the text comes from.
-    fn with_variables(&self, template: &str, text: &str) -> Option<String> {
+    fn with_variables(&mut self, template: &str, text: &str) -> Option<String> {
         let own = template.split_once('=').map(|(_, value)| value);
         let mut candidates = std::iter::once(template).chain(own);
-        if let Some(found) = candidates.find(|it| self.value(it).is_some_and(|value| is_same(&value, text))) {
+        let found = candidates.find(|it| self.value(it).is_some_and(|value| is_same(&value, text)));
+        if let Some(found) = found {
             return Some(self.rewritten(found));
         }
         // `host:address` is `host=address` here, and a variable of a hook has its name before it.
@@ -154,6 +161,36 @@ impl<'a> Texts<'a> {
         }
     }
 
+    fn variables(&self, template: &str) -> Vec<String> {
+        expand_leniently(template, &|_| None).map(|expanded| expanded.used).unwrap_or_default()
+    }
+
+    /// Notes the variables of a service that were not written: what became of their values is.
+    pub fn note_lost(&mut self, service: &Node) {
+        let mut lost = BTreeMap::new();
+        self.collect_lost(service, &mut lost);
+        self.kept.clear();
+        for (variable, span) in lost {
+            let message =
+                format!("the variable {} is not in the specs: they have what its value means", quoted(&variable));
+            self.notes.push(Problem::new(&span, message));
+        }
+    }
+
+    fn collect_lost(&self, node: &Node, lost: &mut BTreeMap<String, Range<usize>>) {
+        if let Some(template) = self.project.template(&node.span) {
+            let variables = self.variables(template).into_iter();
+            for name in variables.filter(|name| name != PROJECT_NAME && !self.kept.contains(name)) {
+                lost.entry(name).or_insert_with(|| node.span.clone());
+            }
+        }
+        match &node.value {
+            Value::Map(entries) => entries.iter().for_each(|entry| self.collect_lost(&entry.value, lost)),
+            Value::Seq(items) => items.iter().for_each(|item| self.collect_lost(item, lost)),
+            _ => {}
+        }
+    }
+
     /// Returns the value of a template.
     pub fn value(&self, template: &str) -> Option<String> {
         let environment = &self.project.environment;
@@ -161,10 +198,11 @@ impl<'a> Texts<'a> {
     }
 
     /// Returns a template in the syntax of specs.
-    pub fn rewritten(&self, template: &str) -> String {
+    pub fn rewritten(&mut self, template: &str) -> String {
+        self.kept.extend(self.variables(template));
         let Project { name: project, environment, .. } = self.project;
         let variable = |name: &str| match name {
-            "COMPOSE_PROJECT_NAME" => Variable::Fixed(project),
+            PROJECT_NAME => Variable::Fixed(project),
             name if environment.contains_key(name) => Variable::Set,
             _ => Variable::Unset,
         };
@@ -172,9 +210,12 @@ impl<'a> Texts<'a> {
     }
 
     /// Returns a template that is one reference, with another default; `None`: it is more than that.
-    pub fn with_default(&self, template: &str, default: &str) -> Option<String> {
+    pub fn with_default(&mut self, template: &str, default: &str) -> Option<String> {
         match parse(template).ok()?.as_slice() {
-            [Part::Reference(Reference { name, .. })] => Some(format!("${{{name}:-{default}}}")),
+            [Part::Reference(Reference { name, .. })] => {
+                self.kept.insert((*name).to_owned());
+                Some(format!("${{{name}:-{default}}}"))
+            }
             _ => None,
         }
     }
