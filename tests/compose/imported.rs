@@ -199,3 +199,22 @@ fn variables_are_kept_in_all_fields() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(kept > 50, "{kept} kept");
 }
+
+/// What a person finds after `import`.
+#[test]
+fn specs_are_as_a_person_would_write_them() {
+    let files = [("compose.yaml", include_str!("shop/compose.yaml")), (".env", "DB_PASSWORD=not-written\nTAG=2\n")];
+    let access = memory(files.into_iter().chain([("web.env", "A=${TAG}\n"), ("conf/app.conf", "x")]));
+    let Some(Ok(project)) = load_from(&access, DIRECTORY).project else { panic!("not read") };
+    let (.., imported, _) = both(&project, &access);
+    assert_eq!(check(&project, &access), Vec::<String>::new());
+    let mut text = String::new();
+    for file in &imported.files {
+        text += &format!("--- {}\n{}", file.file, file.text);
+    }
+    for note in imported.notes.iter().chain(&imported.left_out) {
+        text += &format!("{note}\n");
+    }
+    assert!(!text.contains("not-written"));
+    insta::assert_snapshot!(text);
+}

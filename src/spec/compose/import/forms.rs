@@ -26,6 +26,13 @@ fn has_only(node: &Node, keys: &[&str]) -> bool {
     node.entries().all(|entry| keys.contains(&entry.key.text.as_str()))
 }
 
+/// Returns a map without a key that has this value.
+fn without(map: &Node, key: &str, value: &str) -> Node {
+    let is_kept = |entry: &&Entry| entry.key.text != key || entry.value.text() != Some(value);
+    let entries = map.entries().filter(is_kept).cloned().collect();
+    Node { span: map.span.clone(), value: Value::Map(entries) }
+}
+
 impl Fields<'_, '_> {
     /// Returns the value of a field as it is written.
     pub fn field(&mut self, key: &str, value: &Node) -> Node {
@@ -36,7 +43,9 @@ impl Fields<'_, '_> {
             "volumes" => self.each(value, Self::mount),
             "devices" => self.each(value, Self::device),
             "dependencies" => self.each(value, Self::dependency),
-            "configs" | "secrets" => self.each(value, Self::file),
+            "configs" => self.each(value, |fields, file| fields.file(file, "/")),
+            "secrets" => self.each(value, |fields, file| fields.file(file, "/run/secrets/")),
+            "env" => self.env(value),
             "security_opt" => self.each(value, Self::security),
             "networks" => self.networks(value),
             "command" | "entrypoint" => self.words(value),
@@ -68,7 +77,7 @@ impl Fields<'_, '_> {
         Entry { key: entry.key.clone(), value: self.same(&entry.value) }
     }
 
-    fn each(&mut self, list: &Node, form: fn(&mut Self, &Node) -> Node) -> Node {
+    fn each(&mut self, list: &Node, form: impl Fn(&mut Self, &Node) -> Node) -> Node {
         let items = list.items().map(|item| form(self, item)).collect();
         Node { span: list.span.clone(), value: Value::Seq(items) }
     }
@@ -124,18 +133,28 @@ impl Fields<'_, '_> {
     fn dependency(&mut self, dependency: &Node) -> Node {
         let name = dependency.get("name").and_then(Node::text).unwrap_or_default();
         let usual = if (self.is_job)(name) { "succeeded" } else { "ready" };
-        let is_usual = dependency.get("condition").and_then(Node::text) == Some(usual);
-        match is_usual && has_only(dependency, &["name", "condition"]) {
+        let dependency = without(dependency, "condition", usual);
+        match has_only(&dependency, &["name"]) {
             true => Node::scalar(dependency.span.clone(), name, Style::Text),
-            false => self.same(dependency),
+            false => self.same(&dependency),
         }
     }
 
-    fn file(&mut self, file: &Node) -> Node {
-        match file.get("source").filter(|_| has_only(file, &["source"])) {
+    /// Returns a config or secret; without a target, it is in `directory`.
+    fn file(&mut self, file: &Node, directory: &str) -> Node {
+        let source = file.get("source").and_then(Node::text).unwrap_or_default();
+        let file = without(file, "target", &format!("{directory}{source}"));
+        match file.get("source").filter(|_| has_only(&file, &["source"])) {
             Some(source) => self.texts.scalar(source),
-            None => self.same(file),
+            None => self.same(&file),
         }
+    }
+
+    fn env(&mut self, env: &Node) -> Node {
+        for unset in env.entries().filter(|entry| entry.value.is_null()) {
+            self.texts.note_unset(&unset.key);
+        }
+        self.same(env)
     }
 
     fn device(&mut self, device: &Node) -> Node {

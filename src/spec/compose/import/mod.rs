@@ -165,7 +165,7 @@ impl Importer<'_> {
             .collect();
         entries.extend(service.and_then(|service| self.env_files(&service.value)));
         entries.sort_by_key(|entry| FIRST.iter().position(|first| *first == entry.key.text).unwrap_or(FIRST.len()));
-        let head = left_out.iter().map(|error| format!("# not translated: {}", error.message.replace('\n', " ")));
+        let head = left_out.iter().map(|error| format!("# left out: {}", error.message.replace('\n', " ")));
         let mut text = with_head(head.collect(), print::print(&entries, &mut self.comments));
         if let Some(service) = service {
             self.texts.note_lost(&service.value);

@@ -78,7 +78,7 @@ impl<'a> Texts<'a> {
     fn uncertain(&mut self, node: &Node, template: &str) -> Node {
         let message = format!("{} may have another value than in the compose file", quoted(template));
         let hint = "compare the two; variables of included projects belong into `.env` beside the specs";
-        self.notes.push(Problem::new(&node.span, message).hint(hint));
+        self.note(&node.span, message, Some(hint));
         written(&node.span, self.rewritten(template))
     }
 
@@ -87,14 +87,21 @@ impl<'a> Texts<'a> {
         let template = self.project.template(&key.span).and_then(|pair| pair.split_once('='));
         if let Some((template, _)) = template.filter(|(template, _)| template.contains('$') && *template != key.text) {
             let message = format!("the key {} is written with the present values of its variables", quoted(template));
-            self.notes.push(Problem::new(&key.span, message));
+            self.note(&key.span, message, None);
         }
+    }
+
+    /// Notes that a variable of a container, which is passed through, is not set.
+    pub fn note_unset(&mut self, key: &Key) {
+        let message = format!("the variable {} is not set, and stays so in the container", quoted(&key.text));
+        self.note(&key.span, message, Some("give it a value in `env` when it has one"));
     }
 
     /// Returns an image without its tag, as it is named when it is built.
     pub fn repository(&mut self, node: &Node) -> Node {
         let Some(template) = self.project.template(&node.span) else { return self.scalar(node) };
         let text = node.text().unwrap_or_default();
+        self.kept.extend(self.variables(template));
         let parts = split(template, ':');
         let without_tag = parts.split_last().map(|(_, name)| name.join(":")).unwrap_or_default();
         let found = [template, &without_tag].into_iter().find(|it| self.value(it).as_deref() == Some(text));
@@ -103,7 +110,7 @@ impl<'a> Texts<'a> {
             None => {
                 let message =
                     format!("{} has a tag, which built images have not: its value is written", quoted(template));
-                self.notes.push(Problem::new(&node.span, message));
+                self.note(&node.span, message, None);
                 written(&node.span, escape(text))
             }
         }
@@ -147,7 +154,7 @@ impl<'a> Texts<'a> {
         let base = relative(self.into, from);
         if template.starts_with('$') {
             let message = format!("paths in {} start at {base}, the directory of the compose file", quoted(template));
-            self.notes.push(Problem::new(&node.span, message).hint("remove the prefix if they become absolute"));
+            self.note(&node.span, message, Some("remove the prefix if they become absolute"));
         }
         Some(format!("{}/{}", escape(&base), self.rewritten(template.trim_start_matches("./"))))
     }
@@ -158,6 +165,13 @@ impl<'a> Texts<'a> {
             path if path.starts_with("..") => path,
             path if path == "." => path,
             path => format!("./{path}"),
+        }
+    }
+
+    /// Says something about the texts, once, at the first place.
+    fn note(&mut self, span: &Range<usize>, message: String, hint: Option<&str>) {
+        if self.notes.iter().all(|note| note.message != message) {
+            self.notes.push(Problem { hint: hint.map(str::to_owned), ..Problem::new(span, message) });
         }
     }
 
@@ -173,7 +187,7 @@ impl<'a> Texts<'a> {
         for (variable, span) in lost {
             let message =
                 format!("the variable {} is not in the specs: they have what its value means", quoted(&variable));
-            self.notes.push(Problem::new(&span, message));
+            self.note(&span, message, None);
         }
     }
 
