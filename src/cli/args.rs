@@ -198,7 +198,8 @@ pub struct Up {
     /// If the specs have no services, remove all containers of the group
     #[arg(long)]
     pub prune_all: bool,
-    /// Take over the containers, networks and volumes of the group from a spec directory that was moved here
+    /// Take over the containers, networks and volumes of the group from a spec directory that was moved here, or from the
+    /// compose files that these specs were imported from
     #[arg(long)]
     pub adopt: bool,
     /// Keep running and reconcile on spec changes, container exits and drift; Ctrl-C stops the watch and leaves

@@ -9,7 +9,7 @@ use super::args::{Global, Prune};
 use super::project::{Origin, Project};
 use super::{Exit, Failure, run, session};
 use crate::control::ipc::lock::remove_directory;
-use crate::control::local_state::{Adoption, LocalState, is_gone};
+use crate::control::local_state::{Adoption, LocalState, gives_way, is_gone};
 use crate::engine::Engine;
 use crate::plan::step::Subject;
 use crate::render::groups::{self, Group, Home};
@@ -149,7 +149,7 @@ fn confirm(
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// `up --adopt`: from now on, what carries the labels of directories that no longer exist belongs to this one. Containers
+/// `up --adopt`: from now on, what carries the labels of directories that give way to this one belongs to it. Containers
 /// keep running and keep their labels, which no engine can change.
 pub(super) async fn adopt(global: &Global, project: &Project, style: Style) -> Result<(), Failure> {
     let (group, by) = (&project.desired.group, &project.desired.source);
@@ -167,7 +167,7 @@ pub(super) async fn adopt(global: &Global, project: &Project, style: Style) -> R
     sources.extend(built.filter_map(|built| built.source.clone()));
     sources.remove(by);
     let owners: BTreeSet<&String> = sources.iter().map(|source| previous.owner(source)).collect();
-    if let Some(owner) = owners.iter().find(|owner| **owner != by && !is_gone(owner)) {
+    if let Some(owner) = owners.iter().find(|owner| **owner != by && !gives_way(owner, by)) {
         return Err(refuse(format!(
             "it belongs to {owner}, which exists; run `drillmaster down` there, or use another --group"
         )));
@@ -176,7 +176,9 @@ pub(super) async fn adopt(global: &Global, project: &Project, style: Style) -> R
         style.note(format!("nothing to adopt: group {group} has nothing of another directory"));
     } else {
         let from = sources.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        style.note(format!("adopting group {group} from {from}, which no longer exists"));
+        let is_gone = owners.iter().all(|owner| *owner == by || is_gone(owner));
+        let why = if is_gone { ", which no longer exists" } else { "" };
+        style.note(format!("adopting group {group} from {from}{why}"));
     }
     let adoption = Adoption { by: by.clone(), from: sources };
     state

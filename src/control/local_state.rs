@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -94,10 +95,10 @@ impl LocalState {
         self.write(MOUNTED, &all)
     }
 
-    /// The last adoption. Directories that exist again are left out. Empty if the file does not exist or cannot be read.
+    /// The last adoption. Directories that do not give way any more are left out. Empty if the file does not exist or cannot be read.
     pub fn adoption(&self) -> Adoption {
         let mut adoption: Adoption = self.read(ADOPTED);
-        adoption.from.retain(|source| is_gone(source));
+        adoption.from.retain(|source| gives_way(source, &adoption.by));
         adoption
     }
 
@@ -168,6 +169,12 @@ impl LocalState {
 /// Returns true if a directory certainly does not exist. One that cannot be accessed may be another user's.
 pub fn is_gone(directory: &str) -> bool {
     fs::metadata(directory).is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+}
+
+/// Returns true if a spec directory may take over what belongs to a directory: it is gone, or it contains the spec
+/// directory, so that it is that of the compose files from which the specs were imported.
+pub fn gives_way(directory: &str, by: &str) -> bool {
+    is_gone(directory) || Path::new(by).parent() == Some(Path::new(directory))
 }
 
 #[cfg(test)]
