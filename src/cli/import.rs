@@ -125,7 +125,7 @@ fn print(arguments: &Import, imported: &Imported, compared: &Compared, style: St
     let errors = if compared.errors.is_empty() { &imported.left_out } else { &compared.errors };
     if !errors.is_empty() {
         style.diagnostics(errors);
-        style.eprintln("the specs are written without what is named above");
+        style.eprintln("the specs are written; what is named above is missing or invalid in them");
     }
     for difference in &compared.differing {
         style.error(format!("the specs differ from the compose files in {difference}"));

@@ -294,13 +294,18 @@ impl<'t> Builder<'t> {
         node
     }
 
-    /// Removes trailing white space that the parser includes in the span of a scalar.
+    /// Removes trailing white space and comments that the parser includes in the span of a scalar.
     fn trimmed(&self, span: Range<usize>, text: &str, style: ScalarStyle) -> Range<usize> {
         if text.is_empty() && style == ScalarStyle::Plain {
             return span.start..span.start; // the parser reports the span of a neighbour
         }
         let source = self.text.get(span.clone()).unwrap_or_default();
-        span.start..span.start + source.trim_end().len()
+        let end = match style {
+            ScalarStyle::SingleQuoted => quoted_end(source, '\''),
+            ScalarStyle::DoubleQuoted => quoted_end(source, '"'),
+            _ => None,
+        };
+        span.start..span.start + end.unwrap_or(source.trim_end().len())
     }
 
     /// Adds to the totals and fails if a limit is exceeded.
@@ -502,6 +507,22 @@ fn add_missing(entries: &mut Vec<Entry>, more: Vec<Entry>) {
     entries.extend(more.into_iter().filter(|entry| !known.contains(&entry.key.text)));
 }
 
+/// Returns the end of a quoted scalar at the start of a text; `None` if it does not begin with the quote.
+fn quoted_end(source: &str, quote: char) -> Option<usize> {
+    let mut chars = source.strip_prefix(quote)?.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' if quote == '"' => drop(chars.next()),
+            c if c == quote => match source[1 + at + 1..].starts_with('\'') && quote == '\'' {
+                true => drop(chars.next()),
+                false => return Some(1 + at + 1),
+            },
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Returns the style of a scalar: only plain ones can be numbers, unless a core schema tag overrides it.
 fn scalar_style(style: ScalarStyle, tag: Option<&Tag>, span: &Range<usize>) -> Result<Style, Box<YamlError>> {
     let written = if style == ScalarStyle::Plain { Style::Plain } else { Style::Text };
@@ -578,6 +599,8 @@ mod tests {
         assert_eq!(span("a: {b: {c: d} }\nb: c\n"), "{b: {c: d} }");
         assert_eq!(span("a:\n  b: c\n  d:\n  - e\n\n# c\nb: c\n"), "b: c\n  d:\n  - e");
         assert_eq!(span("a:\n- b: c\n- d\nb: c\n"), "b: c\n- d"); // the parser has consumed the first `- `
+        assert_eq!(span("a: \"b # \\\" c\"  # d\nb: c\n"), "\"b # \\\" c\"");
+        assert_eq!(span("a: 'b # '' c'  # d\nb: c\n"), "'b # '' c'");
     }
 
     #[test]

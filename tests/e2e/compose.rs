@@ -247,3 +247,36 @@ fn errors_have_the_place_in_the_compose_file() {
     let run = run.stderr_contains("compose.yaml:5:21").stderr_contains("`external_links` cannot be translated");
     run.stderr_contains("compose.yaml:7:19");
 }
+
+/// A project that runs from its compose file goes on with the specs that are imported from it.
+#[test]
+fn imported_specs_continue_with_the_containers_of_their_compose_file() {
+    let project = project("imported", STACK);
+    let _volume = Removed(format!("/volumes/{}_Data", project.group));
+    write(&project, "web.env", "FROM_FILE=yes\n");
+    write(&project, ".env", "MODE=hidden-mode\n");
+    project.run(&["up"]).exits(0);
+    let ids = || ["db", "web"].map(|name| instances(&project).remove(name).map(|instance| instance.id));
+    let before = ids();
+    project.run(&["import"]).exits(0).stdout_contains("specs/group.yaml").stdout_contains("specs/seed.yaml");
+    let written = std::fs::read_to_string(project.home.path().join("specs/web.yaml")).unwrap();
+    assert!(written.contains("MODE: ${MODE:-plain}") && !written.contains("hidden-mode"), "{written}");
+    project.run(&["import"]).exits(2).stderr_contains("specs already has specs");
+    project.run(&["diff"]).exits(2).stdout_contains("drillmaster up --adopt");
+    project.run(&["up", "--adopt"]).exits(0);
+    assert_eq!(ids(), before, "nothing is replaced");
+    project.run(&["down", "--volumes"]).exits(0);
+}
+
+#[test]
+fn import_says_what_it_leaves_out() {
+    let project = project("importless", "services: {a: {image: IMAGE, use_api_socket: true}}");
+    let output = project.run(&["import", "--into", "new", "--output", "json"]);
+    let output = output.exits(1).stderr_contains("compose.yaml:2:62");
+    let result: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(result["left_out"][0]["line"], 2);
+    assert_eq!(result["files"][1]["file"], "new/a.yaml");
+    write(&project, "compose.yaml", "services: {a: {image: [IMAGE]}}");
+    project.run(&["import", "--into", "other"]).exits(2).stderr_contains("compose.yaml:1:23");
+    assert!(!project.home.path().join("other").exists());
+}

@@ -377,7 +377,7 @@ both_forms!(
     LongMount,
     "A mount: `name:/path` (a volume of the group), `./dir:/path` (relative to the spec directory), `/path` (an anonymous volume); `:ro` for read-only.",
     ["data:/data", "./conf:/conf:ro", {"type": "bind", "source": "./conf", "target": "/conf", "read_only": true, "create": true}],
-    [{"type": "string", "pattern": "^([^:]+:)?/[^:]*(:(,?(ro|rw|z|Z|nocopy|r?private|r?shared|r?slave))+)?$"}]
+    [{"type": "string", "pattern": "^([^:]+:)?/[^:]*(:(,?(ro|rw|create|z|Z|nocopy|r?private|r?shared|r?slave))+)?$"}]
 );
 
 /// Long form of a tmpfs mount.
@@ -466,6 +466,7 @@ mod tests {
             ("\"./a:/a:z,ro,rslave\"", "./a:/a:ro,z,rslave"),
             ("\"/a:/a:Z\"", "/a:/a:Z"),
             ("\"/a:nocopy\"", "/a:nocopy"),
+            ("\"./a:/b:ro,create\"", r#"{"source":"./a","target":"/b","read_only":true,"create":true}"#),
             ("{\"source\": \"./a\", \"target\": \"/a\", \"selinux\": \"shared\"}", "./a:/a:z"),
             ("{\"source\": \"a\", \"target\": \"/a\", \"nocopy\": true}", "a:/a:nocopy"),
             (
@@ -506,6 +507,8 @@ mod tests {
             "a:/b:z",
             "a:/b:rslave",
             "./a:/b:nocopy",
+            "a:/b:create",
+            "/b:create",
             "/b:z",
             "a:/b:ro,",
         ] {

@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn comments_belong_to_lines() {
         let text = "# head\n\nservices:\n  # above\n  web: # beside\n    image: \"a # b\" # image\n    command: |\n      # no\n    # env\n    environment:\n      # A\n      A: 1\n      # B: 2\n";
-        let comments = Comments::of(&SourceText::new("compose.yaml", text));
+        let source = SourceText::new("compose.yaml", text);
+        let comments = Comments::of(&source);
         let found: Vec<(&str, &str)> =
             comments.comments.iter().map(|comment| (comment.text.as_str(), &text[comment.target.clone()])).collect();
         assert_eq!(
