@@ -41,7 +41,7 @@ fn desired(
     access: &Memory,
     files: &[SourceFile],
     load: impl Fn(&spec::Input<'_>) -> Result<Specs, Vec<Diagnostic>>,
-) -> Result<Desired, Vec<Diagnostic>> {
+) -> Reading {
     let mut environment = project.environment.clone();
     environment.insert("HOME".to_owned(), HOME.to_owned());
     let specs = load(&spec::Input {
@@ -63,11 +63,10 @@ fn desired(
     Ok(resolve(&specs, ResolveContext { group: None, directory, home: Some(HOME) }))
 }
 
+type Reading = Result<Desired, Vec<Diagnostic>>;
+
 /// What a project means when it is read directly, and what the specs mean that are made of it.
-fn both(
-    project: &Project,
-    access: &Memory,
-) -> (Result<Desired, Vec<Diagnostic>>, Imported, Result<Desired, Vec<Diagnostic>>) {
+fn both(project: &Project, access: &Memory) -> (Reading, Imported, Reading) {
     let into = format!("{}/specs", project.directory);
     let imported = import(project, &into, access, Services::All);
     let files: Vec<SourceFile> = imported
