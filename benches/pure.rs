@@ -18,6 +18,7 @@ use drillmaster::control::programs::Workers;
 use drillmaster::control::specs::sources::ProgramFileAccess;
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::plan::{Memory, forecast, plan};
+use drillmaster::spec::build::Dockerfile;
 use drillmaster::spec::model::Build;
 use drillmaster::spec::{Content, Input, SourceFile, Specs, Tree, load};
 
@@ -60,7 +61,7 @@ fn read(texts: &[(String, String)]) -> Specs {
         tree: &|build: &Build| {
             let context = build.context.clone();
             Ok(Tree {
-                dockerfile: format!("{context}/Dockerfile"),
+                dockerfile: Dockerfile::File(format!("{context}/Dockerfile")),
                 context,
                 digest: String::new(),
                 files: Default::default(),

@@ -11,6 +11,7 @@ use drillmaster::control::specs::sources::{self, ProgramFileAccess};
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::{diagnostics, specs};
+use drillmaster::spec::build::Dockerfile;
 use drillmaster::spec::model::{Build, Check, HookAction};
 use drillmaster::spec::{Input, Specs, Tree, load};
 
@@ -22,7 +23,7 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
     let tree = |build: &Build| {
         let context = build.context.clone();
         Ok(Tree {
-            dockerfile: format!("{context}/Dockerfile"),
+            dockerfile: Dockerfile::File(format!("{context}/Dockerfile")),
             context,
             digest: "00ff".into(),
             files: Default::default(),

@@ -160,7 +160,7 @@ fn describe(input: &SpecInput<'_>) -> String {
         if let Some(context) = text.strip_prefix("build ") {
             let build = Build {
                 context: context.into(),
-                dockerfile: None,
+                dockerfile: Default::default(),
                 target: None,
                 args: Default::default(),
                 labels: Default::default(),

@@ -63,9 +63,10 @@ impl Build {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::build::Dockerfile;
 
     fn build(digest: &str) -> Build {
-        let (context, dockerfile) = ("/srv/api".into(), "/srv/api/Dockerfile".into());
+        let (context, dockerfile) = ("/srv/api".into(), Dockerfile::File("/srv/api/Dockerfile".into()));
         let tree = Tree { context, dockerfile, digest: digest.into(), files: Default::default() };
         Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new(), platform: None }
     }
@@ -92,7 +93,7 @@ mod tests {
         assert_eq!(tags.len(), others.len() + 1);
         let mut elsewhere = plain.clone();
         elsewhere.tree.context = "/home/ann/api".into();
-        elsewhere.tree.dockerfile = "/home/ann/Dockerfile".into();
+        elsewhere.tree.dockerfile = Dockerfile::File("/home/ann/Dockerfile".into());
         assert_eq!(elsewhere.tag(), plain.tag());
     }
 }

@@ -383,7 +383,7 @@ mod tests {
     async fn build_may_be_silent_for_longer_than_a_pull() {
         let tree = Tree {
             context: String::new(),
-            dockerfile: String::new(),
+            dockerfile: Default::default(),
             digest: String::new(),
             files: Default::default(),
         };

@@ -9,6 +9,7 @@ use super::step::{Reason, Step, Verb};
 use super::{Memory, Planner, current_container};
 use crate::desired::{Desired, Service, VolumeSource};
 use crate::observed::{Container, Observed};
+use crate::spec::build::{DOCKERFILE_INLINE, Dockerfile};
 
 /// How many rebuilds in a row may be caused by files that the container has mounted.
 pub const MAX_OWN_REBUILDS: u32 = 2;
@@ -83,7 +84,11 @@ fn own_change(service: &Service, current: Option<&Container>, memory: &Memory) -
     let base = rebuilds.map(|rebuilds| &rebuilds.image).or(current.map(|current| &current.image))?;
     let changed = tree.files.changed_since(memory.sources.get(base)?);
     // What belongs to the build is changed by its author, also where all of the context is mounted.
-    let is_recipe = |path: &str| path.ends_with(IGNORE) || format!("{}/{path}", tree.context) == tree.dockerfile;
+    let is_dockerfile = |path: &str| match &tree.dockerfile {
+        Dockerfile::File(dockerfile) => format!("{}/{path}", tree.context) == *dockerfile,
+        Dockerfile::Inline(_) => path == DOCKERFILE_INLINE,
+    };
+    let is_recipe = |path: &str| path.ends_with(IGNORE) || is_dockerfile(path);
     let mut mounted = changed.iter().map(|path| {
         let volumes = service.config.volumes.iter().filter(|volume| !volume.read_only && !is_recipe(path));
         volumes.filter_map(|volume| match &volume.source {

@@ -491,7 +491,7 @@ fn inspect_build(input: &Input<'_>, service: &Document<Service>, diagnostics: &m
             ("context", format!("cannot build from {path}: {why}"), in_directory)
         }
         Err(TreeError::Dockerfile(why)) => {
-            let path = quoted(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+            let path = quoted(build.dockerfile.file().map_or("", String::as_str));
             let hint = "the path is relative to the context".to_owned();
             ("dockerfile", format!("cannot read the Dockerfile {path}: {why}"), Some(hint))
         }

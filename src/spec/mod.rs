@@ -87,8 +87,8 @@ pub trait FileAccess {
 pub struct Tree {
     /// Absolute path of the context.
     pub context: String,
-    /// Absolute path of the Dockerfile.
-    pub dockerfile: String,
+    /// Dockerfile; a file with its absolute path.
+    pub dockerfile: build::Dockerfile,
     /// Hash of all files that are sent to the builder.
     pub digest: String,
     /// The same, file by file.

@@ -18,6 +18,7 @@ use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, St
 use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Step, Subject, Verb};
 use drillmaster::plan::{Memory, effect, forecast, instance_of};
+use drillmaster::spec::build::Dockerfile;
 use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, OnChange, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
 use drillmaster::spec::{SourceFiles, Tree};
@@ -237,7 +238,7 @@ impl Build {
     /// Replaces the image by one to build from sources with this digest.
     pub fn built(mut self, digest: &str) -> Build {
         let context = format!("/home/ann/shop/{}", self.0.name);
-        let dockerfile = format!("{context}/Dockerfile");
+        let dockerfile = Dockerfile::File(format!("{context}/Dockerfile"));
         let tree = Tree { dockerfile, context, digest: digest.into(), files: Default::default() };
         self.0.config.image = format!("{GROUP}-{}:{digest}", self.0.name);
         let (args, labels) = (BTreeMap::new(), BTreeMap::new());

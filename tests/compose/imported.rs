@@ -55,7 +55,7 @@ fn desired(
         read: &|path| access.read(&absolute(directory, path)),
         tree: &|build| {
             let context = absolute(directory, &build.context);
-            let dockerfile = absolute(&context, build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+            let dockerfile = build.dockerfile.clone().map(|path| absolute(&context, &path));
             Ok(Tree { context, dockerfile, digest: "00ff".into(), files: Default::default() })
         },
         interpreter: &NoPrograms,

@@ -183,6 +183,10 @@ pub const FIELDS: &[(&str, &str)] = &[
         r#"{"env": {"A": "1", "B": "2"}, "ping": {"tcp": 80}}"#,
     ),
     ("x-drillmaster: {kind: Job}, healthcheck: {test: x}", r#"{"kind": "Job", "rerun": "always"}"#),
+    (
+        "build: {context: ., dockerfile_inline: FROM x}",
+        r#"{"build": {"context": "/p/shop", "dockerfile_inline": "FROM x"}}"#,
+    ),
 ];
 
 #[test]
@@ -229,7 +233,6 @@ const REFUSED: &[(&str, &str)] = &[
         "2:33 `external_links` cannot be translated: links to containers outside of the project are not supported",
     ),
     ("network_mode: other", "2:31 the name of a network as `network_mode` cannot be translated"),
-    ("build: {context: ., dockerfile_inline: FROM x}", "2:56 `dockerfile_inline` cannot be translated"),
     ("pre_stop: [{command: a, user: root}]", "2:47 `user` of a hook cannot be translated"),
     ("volumes_from: ['container:y']", "2:32 `volumes_from` a container outside of the project cannot be translated"),
 ];

@@ -102,7 +102,7 @@ fn validate(text: &str) -> Result<(), String> {
     let tree = |build: &Build| {
         Ok(Tree {
             context: build.context.clone(),
-            dockerfile: "Dockerfile".into(),
+            dockerfile: Default::default(),
             digest: "00ff".into(),
             files: Default::default(),
         })

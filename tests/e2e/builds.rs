@@ -443,3 +443,23 @@ fn down_removes_unused_images_only_with_images() {
     project.run(&["down", "--images"]).exits(0).stderr_contains("removes 1 image: ");
     assert_eq!(engine::built_images(&project.group), [""; 0]);
 }
+
+#[test]
+fn dockerfile_in_the_spec_is_built_by_both_builders() {
+    let project = Project::new("inline");
+    write(&project, "api/main", "one");
+    let text = |steps: &str| {
+        let lines: String = dockerfile(&project, steps).lines().map(|line| format!("    {line}\n")).collect();
+        format!("name: api\nstop_signal: KILL\nbuild:\n  context: ../api\n  dockerfile_inline: |\n{lines}")
+    };
+    project.write("all.yaml", &text(""));
+    up_with_builder(&project, "0").exits(0);
+    assert_eq!(project.exec("api", &["cat", "/srv/main"]), "one");
+    up_with_builder(&project, "0").exits(0).stdout_contains("nothing to do");
+    project.write("all.yaml", &text("RUN echo two > /srv/main"));
+    let changed = project.run(&["diff"]).exits(1);
+    assert!(changed.stdout.contains("dockerfile_inline"), "{changed}");
+    up_with_builder(&project, "1").exits(0);
+    assert_eq!(project.exec("api", &["cat", "/srv/main"]).trim(), "two");
+    project.run(&["down", "--images"]).exits(0);
+}

@@ -222,7 +222,7 @@ fn load_specs(
             0 => Err(TreeError::Context("no such directory".into())),
             _ => Ok(Tree {
                 context: build.context.clone(),
-                dockerfile: "Dockerfile".into(),
+                dockerfile: Default::default(),
                 digest: "00".into(),
                 files: Default::default(),
             }),

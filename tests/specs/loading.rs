@@ -39,8 +39,9 @@ fn load_active(files: &[(&str, &[u8])], profiles: &Profiles) -> Result<Specs, Ve
     // A build context is a directory that contains a file.
     let tree = |build: &model::Build| {
         let holds = |path: &str| files.iter().any(|(file, _)| file.starts_with(path));
-        let dockerfile = format!("{}/{}", build.context, build.dockerfile.as_deref().unwrap_or("Dockerfile"));
-        match (holds(&format!("{}/", build.context)), holds(&dockerfile)) {
+        let dockerfile = build.dockerfile.clone().map(|path| format!("{}/{path}", build.context));
+        let is_there = dockerfile.file().is_none_or(|path| holds(path));
+        match (holds(&format!("{}/", build.context)), is_there) {
             (true, true) => Ok(Tree {
                 context: build.context.clone(),
                 dockerfile,

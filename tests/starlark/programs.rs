@@ -7,6 +7,7 @@ use drillmaster::control::programs::Workers;
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::diagnostics;
+use drillmaster::spec::build::Dockerfile;
 use drillmaster::spec::model;
 use drillmaster::spec::{Content, Diagnostic, FileAccess, Input, SourceFile, Specs, Tree, load};
 
@@ -42,7 +43,7 @@ impl Directory {
         let tree = |build: &model::Build| {
             let context = build.context.clone();
             Ok(Tree {
-                dockerfile: format!("{context}/Dockerfile"),
+                dockerfile: Dockerfile::File(format!("{context}/Dockerfile")),
                 context,
                 digest: "00ff".into(),
                 files: Default::default(),

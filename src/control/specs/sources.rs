@@ -178,7 +178,7 @@ pub fn read_tree(directory: &Path, build: &Build) -> Result<Tree, TreeError> {
 }
 
 fn context_paths(directory: &Path, build: &Build) -> ContextPaths {
-    ContextPaths::new(directory, &build.context, build.dockerfile.as_deref())
+    ContextPaths::new(directory, &build.context, &build.dockerfile)
 }
 
 /// A reading of a spec directory under way.

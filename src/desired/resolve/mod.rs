@@ -347,6 +347,7 @@ fn repository(group: &str, service: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::build::Dockerfile;
 
     fn at(directory: &str) -> ResolveContext<'_> {
         ResolveContext { group: None, directory, home: Some("/home/ann") }
@@ -367,7 +368,8 @@ mod tests {
         let read = |_: &str| Err(String::new());
         let tree = |build: &model::Build| {
             let context = format!("/srv/shop/{}", build.context);
-            let (dockerfile, digest) = (format!("{context}/Dockerfile"), "00ff".into());
+            let dockerfile = Dockerfile::File(format!("{context}/Dockerfile"));
+            let digest = "00ff".into();
             Ok(crate::spec::Tree { dockerfile, context, digest, files: Default::default() })
         };
         let input = crate::spec::Input {

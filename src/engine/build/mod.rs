@@ -11,7 +11,7 @@ mod trace;
 pub mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -26,6 +26,7 @@ use self::pack::Why;
 use self::tree::{ContextPaths, Files};
 use super::transport::{Body, Wire, WireError};
 use super::{BuildProgress, BuildRequest};
+use crate::spec::build::Dockerfile;
 
 /// Credentials for the registries of base images.
 const CREDENTIALS: HeaderName = HeaderName::from_static("x-registry-config");
@@ -105,7 +106,8 @@ pub(super) async fn build(
     progress: &(dyn Fn(BuildProgress) + Send + Sync),
 ) -> Result<(), BuildError> {
     let tree = &request.build.tree;
-    let paths = ContextPaths { context: tree.context.clone().into(), dockerfile: tree.dockerfile.clone().into() };
+    let dockerfile = tree.dockerfile.clone().map(PathBuf::from);
+    let paths = ContextPaths { context: tree.context.clone().into(), dockerfile };
     let (paths, files) = find(paths).await?;
     let name = pack::dockerfile_name(&files);
     let (alive, mut sent) = tokio::sync::watch::channel(());
@@ -201,8 +203,11 @@ async fn answer(
 }
 
 /// Reads a Dockerfile, which may have been removed meanwhile, for the registries that it names.
-pub(super) async fn dockerfile(path: &Path) -> String {
-    let path = path.to_owned();
+pub(super) async fn dockerfile(dockerfile: &Dockerfile) -> String {
+    let path = match dockerfile.clone() {
+        Dockerfile::File(path) => path,
+        Dockerfile::Inline(text) => return text,
+    };
     let text = tokio::task::spawn_blocking(move || std::fs::read(path).unwrap_or_default()).await;
     String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()
 }

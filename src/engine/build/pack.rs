@@ -202,6 +202,7 @@ mod tests {
 
     use super::super::tree::{Sums, look};
     use super::*;
+    use crate::spec::build::Dockerfile;
 
     fn ground(files: &[(&str, &str)]) -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
@@ -236,7 +237,8 @@ mod tests {
     }
 
     fn context_paths(home: &tempfile::TempDir, dockerfile: Option<&str>) -> ContextPaths {
-        ContextPaths::new(home.path(), "api", dockerfile)
+        let dockerfile = dockerfile.map(|path| Dockerfile::File(path.to_owned())).unwrap_or_default();
+        ContextPaths::new(home.path(), "api", &dockerfile)
     }
 
     #[test]
@@ -272,6 +274,15 @@ mod tests {
         fs::write(home.path().join("api/.dockerignore"), "b").unwrap();
         assert_eq!(sent(&outside, true)[IGNORE].2, "b\n.dockerfile.drillmaster\n");
         assert_eq!(sent(&outside, false)[IGNORE].2, "b");
+    }
+
+    #[test]
+    fn text_of_a_dockerfile_is_sent_beside_the_one_of_the_context() {
+        let home = ground(&[("api/Dockerfile", "FROM y\n"), ("api/a", "1")]);
+        let inline = ContextPaths::new(home.path(), "api", &Dockerfile::Inline("FROM x\n".to_owned()));
+        let seen = sent(&inline, false);
+        assert_eq!(seen.keys().collect::<Vec<_>>(), [FOREIGN, "Dockerfile", "a"]);
+        assert_eq!(seen[FOREIGN].2, "FROM x\n");
     }
 
     #[test]

@@ -16,13 +16,12 @@ use sha2::{Digest, Sha256};
 
 use super::ignore::Ignore;
 use crate::engine::io_message;
+use crate::spec::build::{DOCKERFILE_INLINE, Dockerfile};
 use crate::spec::{SourceFiles, Tree, TreeError};
 
-/// Default name of the Dockerfile.
-const DOCKERFILE: &str = "Dockerfile";
 /// Name of the ignore file.
 pub(super) const IGNORE: &str = ".dockerignore";
-/// Size limit of these two files, in bytes.
+/// Size limit of the ignore file and the Dockerfile, in bytes.
 const LONGEST: u64 = 1024 * 1024;
 /// A file that was changed less than this before it was read may be changed again without a trace in its times.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -67,16 +66,16 @@ pub struct ContextPaths {
     /// The directory.
     pub context: PathBuf,
     /// The Dockerfile.
-    pub dockerfile: PathBuf,
+    pub dockerfile: Dockerfile<PathBuf>,
 }
 
 impl ContextPaths {
     /// From paths in a spec: the context relative to a directory, the Dockerfile relative to the context.
-    pub fn new(directory: &Path, context: &str, dockerfile: Option<&str>) -> ContextPaths {
+    pub fn new(directory: &Path, context: &str, dockerfile: &Dockerfile) -> ContextPaths {
         let home = context.strip_prefix("~/").zip(std::env::home_dir());
         let context = home.map_or_else(|| directory.join(context), |(rest, home)| home.join(rest));
         let context = lexical(&context);
-        let dockerfile = lexical(&context.join(dockerfile.unwrap_or(DOCKERFILE)));
+        let dockerfile = dockerfile.clone().map(|path| lexical(&context.join(path)));
         ContextPaths { context, dockerfile }
     }
 }
@@ -130,7 +129,7 @@ pub fn look(paths: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watc
         }
         Ok(Tree {
             context: paths.context.to_string_lossy().into_owned(),
-            dockerfile: paths.dockerfile.to_string_lossy().into_owned(),
+            dockerfile: paths.dockerfile.clone().map(|path| path.to_string_lossy().into_owned()),
             digest: digesting.finish(),
             files: SourceFiles::new(hashes),
         })
@@ -145,7 +144,8 @@ fn recipe_hashes(paths: &ContextPaths, dockerfile: &[u8]) -> BTreeMap<String, u6
     let name = |path: &Path| path.strip_prefix(&paths.context).unwrap_or(path).to_string_lossy().into_owned();
     let ignore_files =
         ignore_paths(paths).into_iter().filter_map(|path| Some((name(&path), hash(&small(&path).ok()?))));
-    ignore_files.chain([(name(&paths.dockerfile), hash(dockerfile))]).collect()
+    let dockerfile_name = paths.dockerfile.file().map_or_else(|| DOCKERFILE_INLINE.to_owned(), |path| name(path));
+    ignore_files.chain([(dockerfile_name, hash(dockerfile))]).collect()
 }
 
 /// The start of a digest, to tell versions of one file apart.
@@ -156,13 +156,16 @@ fn short(sum: &Sum) -> u64 {
 /// Finds the entries that are not ignored.
 pub(super) fn find(paths: &ContextPaths, watched: &mut Watched) -> Result<Files, TreeError> {
     let ContextPaths { context, dockerfile } = paths;
-    watched.entries.extend([context.clone(), dockerfile.clone()]);
+    watched.entries.extend([context].into_iter().chain(dockerfile.file()).cloned());
     let root = match fs::metadata(context) {
         Ok(found) if !found.is_dir() => return Err(TreeError::Context("not a directory".into())),
         Ok(_) => context.canonicalize().map_err(|error| TreeError::Context(io_message(&error)))?,
         Err(error) => return Err(TreeError::Context(io_message(&error))),
     };
-    let dockerfile_text = small(dockerfile).map_err(TreeError::Dockerfile)?;
+    let dockerfile_text = match dockerfile {
+        Dockerfile::File(path) => small(path).map_err(TreeError::Dockerfile)?,
+        Dockerfile::Inline(text) => text.clone().into_bytes(),
+    };
     let ignore = ignore(paths, watched)?;
     let mut entries = BTreeMap::new();
     let mut open = vec![(root, PathBuf::new(), ignore.top())];
@@ -204,8 +207,8 @@ pub(super) fn find(paths: &ContextPaths, watched: &mut Watched) -> Result<Files,
             // Sockets, pipes and devices are skipped.
         }
     }
-    let inside = dockerfile.strip_prefix(context).ok().filter(|path| entries.get(*path) == Some(&Kind::File));
-    let inside = inside.map(Path::to_owned);
+    let inside = dockerfile.file().and_then(|path| path.strip_prefix(context).ok());
+    let inside = inside.filter(|path| entries.get(*path) == Some(&Kind::File)).map(Path::to_owned);
     Ok(Files { entries, dockerfile: dockerfile_text, inside })
 }
 
@@ -224,10 +227,13 @@ fn ignore(paths: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeErr
 }
 
 /// Where the ignore file may be; the first counts.
-fn ignore_paths(paths: &ContextPaths) -> [PathBuf; 2] {
-    let mut own = paths.dockerfile.clone().into_os_string();
-    own.push(IGNORE);
-    [own.into(), paths.context.join(IGNORE)]
+fn ignore_paths(paths: &ContextPaths) -> Vec<PathBuf> {
+    let own = paths.dockerfile.file().map(|dockerfile| {
+        let mut own = dockerfile.clone().into_os_string();
+        own.push(IGNORE);
+        own.into()
+    });
+    own.into_iter().chain([paths.context.join(IGNORE)]).collect()
 }
 
 /// Reads a small file.
@@ -392,7 +398,8 @@ mod tests {
     }
 
     fn context_paths(home: &tempfile::TempDir, dockerfile: Option<&str>) -> ContextPaths {
-        ContextPaths::new(&home.path().join("specs"), "../api", dockerfile)
+        let dockerfile = dockerfile.map(|path| Dockerfile::File(path.to_owned())).unwrap_or_default();
+        ContextPaths::new(&home.path().join("specs"), "../api", &dockerfile)
     }
 
     fn digest_of(home: &tempfile::TempDir, dockerfile: Option<&str>) -> String {
@@ -500,6 +507,20 @@ mod tests {
     }
 
     #[test]
+    fn text_of_a_dockerfile_is_a_source() {
+        let home = ground(&[("api/a", "1")]);
+        let tree = |text: &str| {
+            let dockerfile = Dockerfile::Inline(text.to_owned());
+            let (tree, watched) = look(&ContextPaths::new(home.path(), "api", &dockerfile), &Sums::default());
+            assert!(!watched.entries.contains(&home.path().join("api/Dockerfile")));
+            tree.unwrap()
+        };
+        let (one, other) = (tree("FROM a\n"), tree("FROM b\n"));
+        assert_ne!(one.digest, other.digest);
+        assert_eq!(other.files.changed_since(&one.files), [DOCKERFILE_INLINE]);
+    }
+
+    #[test]
     fn digest_covers_an_ignored_or_external_dockerfile() {
         let home = ground(&[("api/.dockerignore", "Dockerfile\n.dockerignore"), ("docker/api", "FROM a\n")]);
         assert_eq!(paths(&home), Vec::<String>::new());
@@ -535,7 +556,7 @@ mod tests {
         let no_file = TreeError::Dockerfile("no such file or directory".into());
         assert_eq!(error(&home, Some("Dockerfile.dev")), no_file);
         assert_eq!(error(&home, Some(".")), TreeError::Dockerfile("not a regular file".into()));
-        let file = ContextPaths::new(home.path(), "file", None);
+        let file = ContextPaths::new(home.path(), "file", &Dockerfile::default());
         let (result, _) = look(&file, &Sums::default());
         assert_eq!(result, Err(TreeError::Context("not a directory".into())));
         write(&home, "api/.dockerignore", "a\n!\n");
@@ -568,10 +589,13 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_spec_directory_or_context() {
-        let absolute = |context, dockerfile| ContextPaths::new(Path::new("/srv/specs"), context, dockerfile);
-        let text = |paths: ContextPaths| (paths.context.display().to_string(), paths.dockerfile.display().to_string());
-        assert_eq!(text(absolute("../api/./x", None)), ("/srv/api/x".into(), "/srv/api/x/Dockerfile".into()));
-        assert_eq!(text(absolute("/api", Some("../df/api"))), ("/api".into(), "/df/api".into()));
-        assert_eq!(text(absolute(".", Some("/Dockerfile"))), ("/srv/specs".into(), "/Dockerfile".into()));
+        let absolute = |context: &str, dockerfile: Dockerfile| {
+            let paths = ContextPaths::new(Path::new("/srv/specs"), context, &dockerfile);
+            format!("{} {}", paths.context.display(), paths.dockerfile.file().unwrap().display())
+        };
+        let file = |path: &str| Dockerfile::File(path.to_owned());
+        assert_eq!(absolute("../api/./x", Dockerfile::default()), "/srv/api/x /srv/api/x/Dockerfile");
+        assert_eq!(absolute("/api", file("../df/api")), "/api /df/api");
+        assert_eq!(absolute(".", file("/Dockerfile")), "/srv/specs /Dockerfile");
     }
 }

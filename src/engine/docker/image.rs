@@ -51,7 +51,7 @@ impl Docker {
         let trouble = |trouble| self.build_trouble(&request.image, trouble);
         let builder = self.builder().await.map_err(trouble)?;
         let mut credentials = BTreeMap::new();
-        let dockerfile = build::dockerfile(request.build.tree.dockerfile.as_ref()).await;
+        let dockerfile = build::dockerfile(&request.build.tree.dockerfile).await;
         for registry in build::registries(&dockerfile) {
             // Public images need no credentials: the build shows whether it matters.
             if let Ok(Some(found)) = self.credentials(&registry).await {

@@ -205,7 +205,7 @@ async fn pull_failing_midway_reports_its_cause() {
 fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
     let context = tempfile::tempdir().unwrap();
     std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
-    let paths = build::tree::ContextPaths::new(context.path(), ".", None);
+    let paths = build::tree::ContextPaths::new(context.path(), ".", &Default::default());
     let tree = build::tree::look(&paths, &Default::default()).0.unwrap();
     let args = BTreeMap::from([("A".to_owned(), "b&c".to_owned())]);
     let build = crate::desired::Build { tree, target: Some("x".into()), args, labels: BTreeMap::new(), platform: None };

@@ -7,7 +7,7 @@ use super::nodes::{entry, map, retext, set_field, text_at};
 use super::{Document, Translator};
 
 /// Keys of `build` that have a field of the same name.
-const BUILD_FIELDS: [&str; 5] = ["args", "context", "dockerfile", "labels", "target"];
+const BUILD_FIELDS: [&str; 6] = ["args", "context", "dockerfile", "dockerfile_inline", "labels", "target"];
 
 /// Keys of `build` that change nothing here.
 const SILENT: [&str; 3] = ["pull", "provenance", "sbom"];
@@ -39,10 +39,6 @@ impl<'a> Translator<'a> {
             let word = key.text.as_str();
             match word {
                 "dockerfile" if text(value) == Some("Dockerfile") => {}
-                "dockerfile_inline" if is_own => {
-                    let hint = "write it to a file and name that with `dockerfile`";
-                    self.error(&value.span, "`dockerfile_inline` cannot be translated", hint);
-                }
                 _ if BUILD_FIELDS.contains(&word) => fields.push(entry(word, value.clone())),
                 _ if SILENT.contains(&word) || word.starts_with("x-") || !is_own => {}
                 _ => self.note(&value.span, format!("`{word}` of `build` is left out: the image is built without it")),
