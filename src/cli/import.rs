@@ -86,9 +86,9 @@ fn compare(
     };
     let (direct, specs) = (read(Origin::Compose(files))?, read(Origin::Directory(directory, env_files(global)?))?);
     Ok(match (direct, specs) {
-        (Ok((direct, _)), Ok((specs, missing))) => {
+        (Ok((direct, known)), Ok((specs, missing))) => {
             // What is missing has no value that could be compared.
-            let is_known = project.missing.is_empty();
+            let is_known = project.missing.is_empty() && missing.len() <= known.len();
             let differing = if is_known { differences(&direct, &specs) } else { Vec::new() };
             Compared { missing, differing, ..Compared::default() }
         }

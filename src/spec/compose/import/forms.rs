@@ -56,9 +56,37 @@ impl Fields<'_, '_> {
     /// Returns a section of the group as it is written.
     pub fn section(&mut self, key: &str, value: &Node) -> Node {
         match key {
-            "configs" | "secrets" => self.with_paths(value, "file"),
+            "configs" | "secrets" => self.each_value(value, &mut |fields, _, definition| {
+                fields.each_value(definition, &mut |fields, key, value| match key {
+                    "file" => fields.texts.path(value),
+                    _ => fields.same(value),
+                })
+            }),
+            "volumes" => self.volumes(value),
             _ => self.same(value),
         }
+    }
+
+    /// Returns the volumes of the group. The engine needs the absolute path of a directory that one stands for.
+    fn volumes(&mut self, volumes: &Node) -> Node {
+        self.each_value(volumes, &mut |fields, _, volume| {
+            fields.each_value(volume, &mut |fields, key, value| match key {
+                "driver_opts" => fields.each_value(value, &mut |fields, key, value| match key {
+                    "device" => fields.texts.directory(value),
+                    _ => fields.same(value),
+                }),
+                _ => fields.same(value),
+            })
+        })
+    }
+
+    /// Returns a map with other values, by key.
+    fn each_value(&mut self, map: &Node, form: &mut dyn FnMut(&mut Self, &str, &Node) -> Node) -> Node {
+        let entries = map.entries().map(|Entry { key, value }| {
+            let value = form(self, &key.text, value);
+            Entry { key: key.clone(), value }
+        });
+        Node { span: map.span.clone(), value: Value::Map(entries.collect()) }
     }
 
     /// Returns a tree with its texts as they are written.
@@ -82,32 +110,15 @@ impl Fields<'_, '_> {
         Node { span: list.span.clone(), value: Value::Seq(items) }
     }
 
-    /// Returns maps of which one key is a path.
-    fn with_paths(&mut self, maps: &Node, key: &str) -> Node {
-        let entries = maps.entries().map(|definition| {
-            let fields = definition.value.entries().map(|field| match field.key.text == key {
-                true => Entry { key: field.key.clone(), value: self.texts.path(&field.value) },
-                false => self.entry(field),
-            });
-            let value = Node { span: definition.value.span.clone(), value: Value::Map(fields.collect()) };
-            Entry { key: definition.key.clone(), value }
-        });
-        Node { span: maps.span.clone(), value: Value::Map(entries.collect()) }
-    }
-
     fn build(&mut self, build: &Node) -> Node {
-        let fields: Vec<Entry> = build
-            .entries()
-            .map(|field| {
-                let is_path = field.key.text == "context"
-                    || field.key.text == "dockerfile" && field.value.text().is_some_and(|path| path.starts_with('/'));
-                let value = if is_path { self.texts.path(&field.value) } else { self.same(&field.value) };
-                Entry { key: field.key.clone(), value }
-            })
-            .collect();
-        match fields.as_slice() {
-            [Entry { key, value }] if key.text == "context" => value.clone(),
-            _ => Node { span: build.span.clone(), value: Value::Map(fields) },
+        let build = self.each_value(build, &mut |fields, key, value| match key {
+            "context" => fields.texts.path(value),
+            "dockerfile" if value.text().is_some_and(|path| path.starts_with('/')) => fields.texts.path(value),
+            _ => fields.same(value),
+        });
+        match build.get("context").filter(|_| has_only(&build, &["context"])) {
+            Some(context) => context.clone(),
+            None => build,
         }
     }
 
@@ -239,11 +250,10 @@ impl Fields<'_, '_> {
     }
 
     fn long_mount(&mut self, mount: &Node, is_bind: bool) -> Node {
-        let fields = mount.entries().map(|field| match field.key.text == "source" && is_bind {
-            true => Entry { key: field.key.clone(), value: self.texts.path(&field.value) },
-            false => self.entry(field),
-        });
-        Node { span: mount.span.clone(), value: Value::Map(fields.collect()) }
+        self.each_value(mount, &mut |fields, key, value| match key {
+            "source" if is_bind => fields.texts.path(value),
+            _ => fields.same(value),
+        })
     }
 
     /// Returns ports. Those that come from one short form are one again.

@@ -116,6 +116,19 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// Returns a directory for the engine: with its variables if they make its path absolute.
+    pub fn directory(&mut self, node: &Node) -> Node {
+        let text = node.text().unwrap_or_default();
+        match self.project.template(&node.span) {
+            Some(template) if self.value(template).as_deref() != Some(text) => {
+                let message = format!("the directory {} is written with its present path", quoted(template));
+                self.note(&node.span, message, Some("the engine takes absolute paths only"));
+                written(&node.span, escape(text))
+            }
+            _ => self.scalar(node),
+        }
+    }
+
     /// Returns a path of the host, relative to the specs if it was relative to the project.
     pub fn path(&mut self, node: &Node) -> Node {
         let template = self.project.template(&node.span).map(str::to_owned);
