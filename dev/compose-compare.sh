@@ -13,16 +13,9 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../findings/compose.sh"
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-stacks=()
-for stack in "$@"; do
-    absolute=()
-    IFS=, read -ra files <<<"$stack"
-    for file in "${files[@]}"; do absolute+=("$(realpath "$file")"); done
-    stacks+=("$(IFS=,; echo "${absolute[*]}")")
-done
-
+stacks=$(stacks "$@")
 need_rust
 install_compose
 cd "$project"
-DRILLMASTER_COMPOSE=$(realpath "$COMPOSE") DRILLMASTER_STACKS=${stacks[*]} \
-    cargo test --test compose -- --ignored --nocapture --test-threads 1
+DRILLMASTER_COMPOSE=$(realpath "$COMPOSE") DRILLMASTER_STACKS=$stacks \
+    cargo test --test compose -- --ignored --nocapture --test-threads 1 --skip inspect::

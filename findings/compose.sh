@@ -39,3 +39,16 @@ config() { "$COMPOSE" --project-name shop config --format json 2>&1 | sed '/^tim
 expect() {
     diff actual.txt - || die "the behaviour has changed" "see the lines above: < is what was seen"
 }
+
+# stacks STACK...: prints them on one line, with absolute paths. Each is a directory, or files
+# separated by commas.
+stacks() {
+    local stack file files absolute all=()
+    for stack in "$@"; do
+        absolute=()
+        IFS=, read -ra files <<<"$stack"
+        for file in "${files[@]}"; do absolute+=("$(realpath "$file")"); done
+        all+=("$(IFS=,; echo "${absolute[*]}")")
+    done
+    echo "${all[*]}"
+}

@@ -10,25 +10,28 @@ use serde_json::Value;
 use crate::config;
 use crate::disk::load_from_disk;
 
-/// Differences that are meant, by their ends, with the reason.
-const EXPLAINED: [(&str, &str); 2] = [
+/// Differences that are meant: patterns in which `*` stands for any text, with the reason.
+const EXPLAINED: &[(&str, &str)] = &[
     // They did before that version too, but it was not printed.
-    ("bind.create_host_path: true instead of nothing", "long forms create missing directories since compose-go 2.10.1"),
     (
-        "bind: {\"create_host_path\":true} instead of nothing",
+        "*bind.create_host_path: true instead of nothing",
+        "long forms create missing directories since compose-go 2.10.1",
+    ),
+    (
+        "*bind: {\"create_host_path\":true} instead of nothing",
         "long forms create missing directories since compose-go 2.10.1",
     ),
 ];
 
 /// A stack: its directory, and its files relative to it.
-struct Stack {
-    directory: PathBuf,
-    files: Vec<String>,
+pub struct Stack {
+    pub directory: PathBuf,
+    pub files: Vec<String>,
 }
 
 impl Stack {
     /// A directory, or files separated by commas, of which the first is in the directory of the project.
-    fn parse(argument: &str) -> Stack {
+    pub fn parse(argument: &str) -> Stack {
         if Path::new(argument).is_dir() {
             return Stack { directory: argument.into(), files: Vec::new() };
         }
@@ -37,7 +40,7 @@ impl Stack {
     }
 }
 
-fn absolute(path: &str) -> PathBuf {
+pub fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap()
 }
 
@@ -80,7 +83,22 @@ pub fn without_extensions(mut value: Value) -> Value {
 
 /// Returns true if a difference is meant.
 pub fn is_explained(difference: &str) -> bool {
-    EXPLAINED.iter().any(|(pattern, _)| difference.ends_with(pattern))
+    explanation(EXPLAINED, difference).is_some()
+}
+
+/// Returns the reason of a difference that is meant.
+pub fn explanation(explained: &[(&str, &'static str)], difference: &str) -> Option<&'static str> {
+    explained.iter().find(|(pattern, _)| matches(pattern, difference)).map(|(_, reason)| *reason)
+}
+
+/// Returns true if a text has the form of a pattern, in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
+            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| matches(rest, &text[at..]))
+        }),
+    }
 }
 
 #[test]
@@ -111,8 +129,8 @@ fn compare() {
         };
         let mut left = Vec::new();
         for difference in found {
-            match EXPLAINED.iter().find(|(pattern, _)| difference.ends_with(pattern)) {
-                Some((_, reason)) => *explained.entry(reason).or_default() += 1,
+            match explanation(EXPLAINED, &difference) {
+                Some(reason) => *explained.entry(reason).or_default() += 1,
                 None => left.push(difference),
             }
         }

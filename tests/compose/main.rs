@@ -9,6 +9,7 @@ mod disk;
 mod errors;
 mod facts;
 mod imported;
+mod inspect;
 #[path = "../fuzz/mutate.rs"]
 mod mutate;
 mod mutated;
