@@ -86,7 +86,11 @@ impl<'a> Planner<'a> {
     }
 
     fn join(&self, service: &Service, network: &Network, endpoint: &Endpoint, named: bool) -> Join {
-        let names = if named { service.network_names(&self.desired.group, endpoint) } else { Vec::new() };
+        let mut names = if named { service.network_names(&self.desired.group, endpoint) } else { Vec::new() };
+        if named && let Some(project) = &self.desired.project {
+            // Its container under docker compose, of which the engine knows the name.
+            names.push(format!("{project}-{}-{}", service.service, service.replica.unwrap_or(1)));
+        }
         let mut endpoint = endpoint.clone();
         // The address of the container is that on its first network.
         if let Some(address) = &service.config.mac_address

@@ -363,3 +363,22 @@ fn mac_address_of_a_container_is_kept_when_it_is_connected_again() {
     by_name(&mut observed, "shop-api").networks.clear();
     assert_eq!(addresses(&observed), expected);
 }
+
+#[test]
+fn services_of_docker_compose_are_also_called_as_its_containers() {
+    let mut wanted = desired([service("api").replicas(2), service("db")]);
+    let names = |wanted: &Desired| -> Vec<Vec<String>> {
+        let steps = forecast(wanted, &empty(wanted), &Memory::default()).steps;
+        let joins = steps.into_iter().filter_map(|step| match step.verb {
+            Verb::Create { joins, .. } => Some(joins[0].names.clone()),
+            _ => None,
+        });
+        joins.collect()
+    };
+    assert_eq!(names(&wanted), [["api", "api.shop"], ["api", "api.shop"], ["db", "db.shop"]]);
+    wanted.project = Some("shop".into());
+    assert_eq!(
+        names(&wanted),
+        [["api", "api.shop", "shop-api-1"], ["api", "api.shop", "shop-api-2"], ["db", "db.shop", "shop-db-1"]]
+    );
+}
