@@ -49,8 +49,8 @@ pub struct Container {
     pub identity: Option<Identity>,
     /// Identity in labels that it has only inherited from its image: it is not managed.
     pub inherited: Option<Identity>,
-    /// Project of docker compose that it was created for.
-    pub compose_project: Option<String>,
+    /// What docker compose created it for; `None`: it did not.
+    pub compose: Option<ComposeService>,
     /// Image as the engine shows it.
     pub image: String,
     /// Id of the image that it was created from.
@@ -121,6 +121,15 @@ pub enum Health {
     Healthy,
     /// The check failed as often as it may.
     Unhealthy,
+}
+
+/// The service of docker compose that a container was created for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ComposeService {
+    pub project: String,
+    pub service: String,
+    /// Services that it depends on.
+    pub dependencies: Vec<String>,
 }
 
 /// A container on a network.
@@ -198,6 +207,8 @@ pub struct Network {
     pub group: Option<String>,
     /// Source label.
     pub source: Option<String>,
+    /// Project of docker compose that it was created for.
+    pub compose_project: Option<String>,
     /// Address ranges.
     pub subnets: Vec<String>,
     /// How it was created.

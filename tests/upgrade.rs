@@ -74,7 +74,7 @@ fn container(identity: Identity) -> Container {
         image: String::new(),
         identity: Some(identity),
         inherited: None,
-        compose_project: None,
+        compose: None,
         image_id: String::new(),
         state: State::Running,
         health: Health::None,

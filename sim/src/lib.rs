@@ -146,6 +146,7 @@ impl Sim {
             name: "bridge".into(),
             group: None,
             source: None,
+            compose_project: None,
             subnets: Vec::new(),
             settings: Default::default(),
         };

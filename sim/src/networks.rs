@@ -25,6 +25,7 @@ impl World {
             name: name.to_owned(),
             group: labels.get(GROUP).cloned(),
             source: labels.get(SOURCE).cloned(),
+            compose_project: None,
             subnets: wanted.subnets().map(str::to_owned).collect(),
             settings: NetworkSettings {
                 driver: wanted.driver.clone().unwrap_or_else(|| "bridge".to_owned()),

@@ -64,7 +64,7 @@ impl World {
             name: container.name.clone(),
             identity: Identity::from_labels(&container.labels),
             inherited: None,
-            compose_project: None,
+            compose: None,
             image_id: container.image.id.clone(),
             image: container.config.image.clone(),
             state: container.state,

@@ -198,10 +198,13 @@ pub struct Up {
     /// If the specs have no services, remove all containers of the group
     #[arg(long)]
     pub prune_all: bool,
-    /// Take over the containers, networks and volumes of the group from a spec directory that was moved here, or from the
-    /// compose files that these specs were imported from
+    /// Take over the group from a spec directory that was moved here or from the compose files that the specs were imported
+    /// from, or the project from docker compose: its containers are removed, its volumes kept
     #[arg(long)]
     pub adopt: bool,
+    /// Do not ask before containers of docker compose are removed
+    #[arg(long, short, requires = "adopt")]
+    pub yes: bool,
     /// Keep running and reconcile on spec changes, container exits and drift; Ctrl-C stops the watch and leaves
     /// containers running
     #[arg(long, conflicts_with = "timeout")]
@@ -323,6 +326,9 @@ pub struct Diff {
     /// Show the values of variables, env files and outputs, which may be secret
     #[arg(long)]
     pub show_values: bool,
+    /// Show what `up --adopt` would do
+    #[arg(long)]
+    pub adopt: bool,
 }
 
 /// Arguments of `render`.

@@ -2,9 +2,10 @@
 
 use super::args::{Diff, Global};
 use super::project::Project;
-use super::{Exit, Failure, session};
-use crate::control::local_state::LocalState;
+use super::{Exit, Failure, groups, session};
+use crate::control::local_state::{LocalState, is_gone};
 use crate::desired::Desired;
+use crate::plan::takeover::Takeover;
 use crate::render::{self, Style, json};
 use crate::{control, plan};
 
@@ -16,10 +17,14 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     let info = engine.about().await?;
     let state_directory = session::state_directory(&info, &project.desired.group)?;
     project.load_outputs(&state_directory, style).map_err(Failure::Specs)?;
-    let desired = Desired { scope, ..project.desired };
+    let mut desired = Desired { scope, ..project.desired };
     let local_state = LocalState::new(state_directory);
     let memory = local_state.memory();
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
+    if diff.adopt {
+        desired.adopted.extend(groups::other_directories(&desired, &observed).into_iter().filter(|path| is_gone(path)));
+        desired.takeover = Takeover::of_project(&desired, &observed).ids();
+    }
     let forecast = plan::forecast(&desired, &observed, &memory);
     if style.json {
         style.result_json(&json::diff(&desired, &forecast, diff.show_values));

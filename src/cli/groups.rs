@@ -10,8 +10,11 @@ use super::project::{Origin, Project};
 use super::{Exit, Failure, run, session};
 use crate::control::ipc::lock::remove_directory;
 use crate::control::local_state::{Adoption, LocalState, gives_way, is_gone};
+use crate::desired::Desired;
 use crate::engine::Engine;
+use crate::observed::Observed;
 use crate::plan::step::Subject;
+use crate::plan::takeover::Takeover;
 use crate::render::groups::{self, Group, Home};
 use crate::render::{Style, title};
 
@@ -135,9 +138,11 @@ fn confirm(
     if !unused.is_empty() {
         style.eprintln(format!("  the local state of groups that have nothing on this engine: {}", unused.join(", ")));
     }
-    if prune.yes {
-        return Ok(true);
-    }
+    if prune.yes { Ok(true) } else { ask(style) }
+}
+
+/// Asks on the terminal whether to remove what was listed.
+fn ask(style: Style) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::Usage("cannot ask for confirmation without a terminal; confirm with --yes".to_owned()));
     }
@@ -150,39 +155,71 @@ fn confirm(
 }
 
 /// `up --adopt`: from now on, what carries the labels of directories that give way to this one belongs to it. Containers
-/// keep running and keep their labels, which no engine can change.
-pub(super) async fn adopt(global: &Global, project: &Project, style: Style) -> Result<(), Failure> {
+/// keep running and keep their labels, which no engine can change. What docker compose has for the project is removed
+/// first. Returns false if the user does not want that.
+pub(super) async fn adopt(global: &Global, project: &Project, yes: bool, style: Style) -> Result<bool, Failure> {
     let (group, by) = (&project.desired.group, &project.desired.source);
     let refuse = |why: String| Failure::Usage(format!("cannot adopt group {group}: {why}"));
-    if !session::is_local(global)? {
-        return Err(refuse("the engine is not on this machine, so the other directory may exist elsewhere".to_owned()));
-    }
     let engine = session::connect(global).await?;
     let state = LocalState::new(session::state_directory(&engine.about().await?, group)?);
     let previous = state.adoption();
     let observed = engine.list(group, true).await?;
-    let mut sources = observed.groups().remove(&group[..]).unwrap_or_default().sources;
-    sources.extend(observed.volumes_of(group).filter_map(|volume| volume.source.clone()));
-    let built = observed.built.values().filter(|built| built.group == *group);
-    sources.extend(built.filter_map(|built| built.source.clone()));
-    sources.remove(by);
-    let owners: BTreeSet<&String> = sources.iter().map(|source| previous.owner(source)).collect();
-    if let Some(owner) = owners.iter().find(|owner| **owner != by && !gives_way(owner, by)) {
+    let takeover = Takeover::of_project(&project.desired, &observed);
+    let sources = other_directories(&project.desired, &observed);
+    let owners: BTreeSet<&String> =
+        sources.iter().map(|source| previous.owner(source)).filter(|owner| *owner != by).collect();
+    if !owners.is_empty() && !session::is_local(global)? {
+        return Err(refuse("the engine is not on this machine, so the other directory may exist elsewhere".to_owned()));
+    }
+    if let Some(owner) = owners.iter().find(|owner| !gives_way(owner, by)) {
         return Err(refuse(format!(
             "it belongs to {owner}, which exists; run `drillmaster down` there, or use another --group"
         )));
     }
-    if owners.iter().all(|owner| *owner == by) {
-        style.note(format!("nothing to adopt: group {group} has nothing of another directory"));
-    } else {
+    if !takeover.is_empty() {
+        if !confirm_takeover(&takeover, yes, style)? {
+            return Ok(false);
+        }
+        project.take_over(takeover.ids());
+    }
+    if !owners.is_empty() {
         let from = sources.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let is_gone = owners.iter().all(|owner| *owner == by || is_gone(owner));
-        let why = if is_gone { ", which no longer exists" } else { "" };
+        let why = if owners.iter().all(|owner| is_gone(owner)) { ", which no longer exists" } else { "" };
         style.note(format!("adopting group {group} from {from}{why}"));
+    } else if takeover.is_empty() {
+        let compose = if project.desired.project.is_some() { " and of docker compose" } else { "" };
+        style.note(format!("nothing to adopt: group {group} has nothing of another directory{compose}"));
     }
     let adoption = Adoption { by: by.clone(), from: sources };
     state
         .record_adoption(&adoption)
         .map_err(|error| anyhow::Error::new(error).context("cannot record the adoption"))?;
-    Ok(())
+    Ok(true)
+}
+
+/// The other directories that what the group has is labelled with.
+pub(super) fn other_directories(desired: &Desired, observed: &Observed) -> BTreeSet<String> {
+    let group = &desired.group;
+    let mut sources = observed.groups().remove(&group[..]).unwrap_or_default().sources;
+    sources.extend(observed.volumes_of(group).filter_map(|volume| volume.source.clone()));
+    let built = observed.built.values().filter(|built| built.group == *group);
+    sources.extend(built.filter_map(|built| built.source.clone()));
+    sources.remove(&desired.source);
+    sources
+}
+
+/// Lists what of docker compose will be removed, and asks for confirmation unless `--yes` is given.
+fn confirm_takeover(takeover: &Takeover<'_>, yes: bool, style: Style) -> Result<bool, Failure> {
+    style.eprintln("this stops and removes what docker compose has for the project:");
+    for container in &takeover.containers {
+        style.eprintln(format!("  container {} ({}, {})", container.name, container.image, container.state));
+    }
+    for network in &takeover.networks {
+        style.eprintln(format!("  network {}", network.name));
+    }
+    style.eprintln("volumes and their data stay");
+    for left in takeover.left_behind() {
+        style.eprintln(format!("  but new containers do not mount the anonymous volumes of {left}"));
+    }
+    if yes { Ok(true) } else { ask(style) }
 }

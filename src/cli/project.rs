@@ -49,13 +49,18 @@ pub(super) struct Project {
     pub origin: Origin,
     /// What the user should know about the specs.
     pub notes: Vec<Diagnostic>,
-    /// Directories that this one has taken over; empty until [`Project::load_outputs`].
-    adopted: Adopted,
+    adopted: Arc<Adopted>,
     resolve: Resolve,
 }
 
-/// Directories that a spec directory has taken over, once they are known.
-type Adopted = Arc<OnceLock<BTreeSet<String>>>;
+/// What `up --adopt` takes over, once it is known.
+#[derive(Default)]
+struct Adopted {
+    /// Directories; empty until [`Project::load_outputs`].
+    directories: OnceLock<BTreeSet<String>>,
+    /// Ids of containers and networks of docker compose.
+    compose: OnceLock<BTreeSet<String>>,
+}
 
 /// Resolves the specs, as they were read, with these outputs.
 type Resolve = Arc<dyn Fn(&OutputMap) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
@@ -216,9 +221,23 @@ impl Project {
         }
         self.hide_new_outputs();
         let adoption = LocalState::new(state_directory.clone()).adoption();
-        let _ = self.adopted.set(if adoption.by == self.desired.source { adoption.from } else { BTreeSet::new() });
+        let _ = self.adopted.directories.set(if adoption.by == self.desired.source {
+            adoption.from
+        } else {
+            BTreeSet::new()
+        });
         self.desired = with_adopted((self.resolve)(&self.context.values())?, &self.adopted);
         Ok(())
+    }
+
+    /// Removes these containers and networks of docker compose first.
+    pub fn take_over(&self, ids: BTreeSet<String>) {
+        let _ = self.adopted.compose.set(ids);
+    }
+
+    /// Returns true if something of docker compose is removed first.
+    pub fn takes_over(&self) -> bool {
+        self.adopted.compose.get().is_some_and(|ids| !ids.is_empty())
     }
 
     /// Hides outputs that were set since the last call.
@@ -393,7 +412,7 @@ struct Reload {
     exclude: BTreeSet<String>,
     /// Owner of the group, from the initial load; unchanged even if the path is a link whose target changes.
     source: String,
-    adopted: Adopted,
+    adopted: Arc<Adopted>,
     /// The scope of the last valid read.
     scope: Mutex<Scope>,
 }
@@ -424,7 +443,9 @@ impl Reload {
 }
 
 fn with_adopted(desired: Desired, adopted: &Adopted) -> Desired {
-    Desired { adopted: adopted.get().cloned().unwrap_or_default(), ..desired }
+    let [adopted, takeover] =
+        [&adopted.directories, &adopted.compose].map(|ids| ids.get().cloned().unwrap_or_default());
+    Desired { adopted, takeover, ..desired }
 }
 
 /// Adds to a scope the services of the previous one that are no longer in the specs, so that their containers are
@@ -556,6 +577,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         source: path.into_owned(),
         project: None,
         adopted: BTreeSet::new(),
+        takeover: BTreeSet::new(),
         services: BTreeMap::new(),
         idle: BTreeSet::new(),
         on: BTreeMap::new(),

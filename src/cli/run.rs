@@ -102,6 +102,9 @@ enum IfWatched {
     Refuse(&'static str),
 }
 
+/// What to do if a watching controller would have to take over from docker compose.
+const NO_TAKEOVER: &str = "it was not asked to remove containers of docker compose; stop it with Ctrl-C, then re-run";
+
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
     if up.detach {
         style.note("`up` always detaches: it ends when everything is ready; `--watch` keeps running");
@@ -111,14 +114,15 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let project = load(global, &names)?;
     refuse_empty(&project, up)?;
     project.print_notes(style);
-    if up.adopt {
-        groups::adopt(global, &project, style).await?;
+    if up.adopt && !groups::adopt(global, &project, up.yes, style).await? {
+        return Ok(Exit::Failed);
     }
     if let Some(job) = &up.exit_code_from {
         return up_for(global, up, project, job, style).await;
     }
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
     let if_watched = match project.desired.is_empty() {
+        _ if project.takes_over() => IfWatched::Refuse(NO_TAKEOVER),
         true => IfWatched::Refuse("it keeps containers without specs running; stop it with Ctrl-C, then re-run"),
         false => IfWatched::Ask(WireRequest::Reconcile),
     };
@@ -136,6 +140,7 @@ async fn up_for(global: &Global, up: &Up, project: Project, job: &str, style: St
     }
     let scope = project.with_dependencies(&names, &up.selection.exclude)?;
     let if_watched = match up.down {
+        _ if project.takes_over() => IfWatched::Refuse(NO_TAKEOVER),
         true => IfWatched::Refuse("`--down` would remove what it watches; stop it with Ctrl-C first, or omit `--down`"),
         false => IfWatched::Ask(WireRequest::Reload { services: reload.clone(), renew_volumes: false }),
     };

@@ -27,8 +27,8 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let (project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
     run::refuse_empty(&project, up)?;
     project.print_notes(style);
-    if up.adopt {
-        groups::adopt(global, &project, style).await?;
+    if up.adopt && !groups::adopt(global, &project, up.yes, style).await? {
+        return Ok(Exit::Failed);
     }
     let group = project.desired.group.clone();
     let group = group.as_str();

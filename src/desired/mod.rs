@@ -50,6 +50,8 @@ pub struct Desired {
     pub project: Option<String>,
     /// Directories that no longer exist, whose containers, networks and volumes it has taken over (`up --adopt`).
     pub adopted: BTreeSet<String>,
+    /// Ids of the containers and networks of docker compose that are removed first (`up --adopt`).
+    pub takeover: BTreeSet<String>,
     /// Name of the group's network on the engine.
     pub network: String,
     /// The networks of the group, by their names on the engine.

@@ -2,7 +2,7 @@
 //! refused.
 
 use super::images::{is_ours, users};
-use super::step::{Step, Verb};
+use super::step::{Step, Subject, Verb};
 use super::teardown::is_left_over;
 use crate::desired::{Desired, Mode};
 use crate::observed::Observed;
@@ -16,6 +16,7 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
                     return Some(format!("`{step}` would touch {}, which was left out", identity.service));
                 }
             }
+            Some(None) if is_taken_over(step, desired, observed) => {}
             Some(_) => return Some(format!("`{step}` would touch a container that is not of this group")),
             None => return Some(format!("`{step}` would touch a container that does not exist")),
         }
@@ -38,6 +39,13 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
                 Some(format!("`{step}` would remove an external network"))
             }
             Some(network) if network.group.as_deref() == Some(desired.group.as_str()) => None,
+            Some(network)
+                if desired.takeover.contains(id)
+                    && network.compose_project.is_some()
+                    && network.compose_project == desired.project =>
+            {
+                None
+            }
             Some(network) if desired.is_empty() && is_left_over(network, desired, observed) => None,
             _ => Some(format!("`{step}` would remove a network that is not of this group")),
         },
@@ -51,6 +59,17 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         },
         _ => None,
     }
+}
+
+/// Returns true if a step stops or removes a container of docker compose that was confirmed to be removed.
+fn is_taken_over(step: &Step, desired: &Desired, observed: &Observed) -> bool {
+    let container = step.verb.container().filter(|container| desired.takeover.contains(container.id.as_str()));
+    let found = container.and_then(|container| observed.containers.get(&container.id));
+    let project = found.and_then(|found| found.compose.as_ref()).map(|compose| &compose.project);
+    let is_allowed = matches!(step.verb, Verb::Stop(_) | Verb::Remove { volumes: false, .. });
+    is_allowed
+        && matches!(step.subject, Subject::Container(_))
+        && project.is_some_and(|it| Some(it) == desired.project.as_ref())
 }
 
 /// Only unused images of the group are removed; without `--images` also none that a service is to use.

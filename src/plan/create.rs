@@ -202,6 +202,11 @@ impl<'a> Planner<'a> {
         Some(DependencyState::Pending("is about to be created"))
     }
 
+    /// Plans the build or the pull of the images that a service needs, whatever else it waits for.
+    pub(super) fn prefetch(&mut self, service: &'a Service) {
+        let _ = self.build(service).or_else(|| self.fetch(service)).or_else(|| self.mounted_images(service));
+    }
+
     pub(super) fn create(&mut self, service: &'a Service, current: Option<&Container>, cause: &str) {
         let Some(image_id) = wanted_image(service, self.observed) else { return };
         let Some(targets) = self.targets(service) else { return };

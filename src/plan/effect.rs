@@ -112,6 +112,7 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
                 name: name.to_owned(),
                 group: Some(desired.group.clone()),
                 source: Some(desired.source.clone()),
+                compose_project: None,
                 subnets: wanted.subnets().map(str::to_owned).collect(),
                 settings: NetworkSettings {
                     driver: wanted.driver().to_owned(),
@@ -162,7 +163,7 @@ fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Obser
         name: container.clone(),
         identity: Some(with_targets(identity(desired, service, image_id, defers_names(joins)), targets)),
         inherited: None,
-        compose_project: None,
+        compose: None,
         image: service.config.image.clone(),
         image_id: image_id.clone(),
         state: State::Created,

@@ -26,7 +26,7 @@ mod requirements;
 mod service;
 pub mod sources;
 pub mod step;
-mod takeover;
+pub mod takeover;
 mod teardown;
 mod volumes;
 
@@ -42,6 +42,7 @@ use cause::Cause;
 pub use memory::Memory;
 use readiness::DependencyState;
 use step::{Action, Change, ContainerRef, Failure, Plan, Query, Reason, Step, Subject, Verb};
+use takeover::Takeover;
 
 /// Time a service has to become ready, unless its ping sets one.
 pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(300);
@@ -56,6 +57,18 @@ pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 
 /// Plans the steps that may start now.
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
+    let takeover = Takeover::pending(desired, observed, memory);
+    if takeover.is_empty() {
+        return plan_group(desired, observed, memory, now);
+    }
+    let rest = takeover.without(observed);
+    let plan = plan_group(desired, &rest, memory, now);
+    let mut images = Planner::new(desired, &rest, memory, now);
+    desired.in_scope().for_each(|service| images.prefetch(service));
+    takeover.before(plan, images.plan, desired, observed, memory)
+}
+
+fn plan_group(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
     let mut planner = Planner::new(desired, observed, memory, now);
     planner.notes();
     if planner.conflict_of_group() || planner.conflict_of_surroundings() {

@@ -65,6 +65,8 @@ pub enum Subject {
     Volume(String),
     /// An image, by reference.
     Image(String),
+    /// A container outside of the group, by name.
+    Container(String),
 }
 
 impl Subject {
@@ -76,7 +78,7 @@ impl Subject {
     pub fn name(&self) -> &str {
         match self {
             Subject::Service(name) => name,
-            Subject::Network(name) | Subject::Volume(name) | Subject::Image(name) => name,
+            Subject::Network(name) | Subject::Volume(name) | Subject::Image(name) | Subject::Container(name) => name,
         }
     }
 
@@ -87,6 +89,7 @@ impl Subject {
             Subject::Network(_) => "Network",
             Subject::Volume(_) => "Volume",
             Subject::Image(_) => "Image",
+            Subject::Container(_) => "Container",
         }
     }
 }
@@ -275,6 +278,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = self.subject.name();
         match &self.verb {
+            Verb::Stop(_) if matches!(self.subject, Subject::Container(_)) => write!(f, "container {subject}: stop"),
+            Verb::Remove { .. } if matches!(self.subject, Subject::Container(_)) => {
+                write!(f, "container {subject}: remove")
+            }
             Verb::Pull => write!(f, "image {subject}: pull"),
             Verb::Build => write!(f, "image {subject}: build"),
             Verb::RemoveImage => write!(f, "image {subject}: remove"),
@@ -310,7 +317,7 @@ impl fmt::Display for Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     pub subject: Subject,
-    /// `Service`, `Job`, `Network`, `Volume` or `Image`.
+    /// `Service`, `Job`, `Network`, `Volume`, `Image` or `Container`.
     #[serde(default)]
     pub kind: String,
     /// What is done about it.

@@ -219,8 +219,13 @@ impl Progress {
                 .map(|change| change.subject.name())
                 .collect()
         };
-        for (kind, noun) in [("Service", "container"), ("Network", "network"), ("Volume", "volume"), ("Image", "image")]
-        {
+        for (kind, noun) in [
+            ("Container", "container"),
+            ("Service", "container"),
+            ("Network", "network"),
+            ("Volume", "volume"),
+            ("Image", "image"),
+        ] {
             let names = with_action(Action::Remove, kind);
             if !names.is_empty() {
                 let removes = Text::painted(Paint::Yellow, format!("removes {}", count(names.len(), noun)));
@@ -278,6 +283,7 @@ impl Progress {
             Verb::Stop(_) if self.begun.get(&subject).is_some_and(|begun| begun.action == Action::Stop) => {
                 self.end(&subject, "stopped".into());
             }
+            Verb::Remove { .. } if matches!(step.subject, Subject::Container(_)) => self.end(&subject, "removed".into()),
             Verb::CreateNetwork | Verb::RemoveNetwork { .. } if !self.style.verbose => self.clear(&subject),
             Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => self.end(&subject, "removed".into()),
             Verb::CreateNetwork => self.end(&subject, "created".into()),

@@ -367,6 +367,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         source: SOURCE.into(),
         project: None,
         adopted: BTreeSet::new(),
+        takeover: BTreeSet::new(),
         network: GROUP.into(),
         networks: BTreeMap::from([(GROUP.to_owned(), Default::default())]),
         volumes: BTreeMap::new(),
@@ -495,7 +496,7 @@ pub fn foreign(name: &str) -> Container {
         name: name.into(),
         identity: None,
         inherited: None,
-        compose_project: None,
+        compose: None,
         image_id: String::new(),
         image: "thirdparty/app:1".into(),
         state: State::Running,
@@ -520,7 +521,15 @@ pub fn add(observed: &mut Observed, container: Container) {
 
 pub fn network(id: &str, name: &str, ours: bool) -> Network {
     let (group, source) = if ours { (Some(GROUP.into()), Some(SOURCE.into())) } else { (None, None) };
-    Network { id: id.into(), name: name.into(), group, source, subnets: Vec::new(), settings: Default::default() }
+    Network {
+        id: id.into(),
+        name: name.into(),
+        group,
+        source,
+        compose_project: None,
+        subnets: Vec::new(),
+        settings: Default::default(),
+    }
 }
 
 pub fn inherited(volume: &str, target: &str) -> Inherited {

@@ -27,12 +27,13 @@ impl Drop for Removed {
     }
 }
 
-/// Creates a container as docker compose does, of another service of the project.
-fn compose_container(project: &Project, body: Value) -> (String, Removed) {
-    let name = format!("{}-old-1", project.group);
+/// Creates a container as docker compose does, of a service of the project, and starts it.
+fn compose_container(project: &Project, service: &str, body: Value) -> (String, Removed) {
+    let name = format!("{}-{service}-1", project.group);
     let mut body = body;
     body["Image"] = BUSYBOX.into();
-    body["Labels"] = json!({"com.docker.compose.project": project.group, "com.docker.compose.service": "old"});
+    body["Labels"]["com.docker.compose.project"] = project.group.as_str().into();
+    body["Labels"]["com.docker.compose.service"] = service.into();
     engine::request("POST", &format!("/containers/create?name={name}"), Some(&body));
     engine::container_action(&name, "start");
     (name.clone(), Removed(format!("/containers/{name}?force=true")))
@@ -175,6 +176,7 @@ fn data_of_docker_compose_is_there_and_its_containers_are_in_the_way() {
     let mounts = json!([{"Type": "volume", "Source": volume, "Target": "/d"}]);
     let (name, container) = compose_container(
         &project,
+        "old",
         json!({"Cmd": ["sh", "-c", "echo kept > /d/row; exec sleep infinity"], "HostConfig": {"Mounts": mounts}}),
     );
     let run = project.run(&["up"]).exits(1);
@@ -189,6 +191,58 @@ fn data_of_docker_compose_is_there_and_its_containers_are_in_the_way() {
     project.run(&["down", "--volumes"]).exits(0);
     let found = engine::try_get(&format!("/volumes/{volume}")).unwrap();
     assert_eq!(found["Labels"], labels, "a volume of docker compose is never removed or labelled");
+}
+
+#[test]
+fn adopt_replaces_containers_of_docker_compose_and_keeps_the_data() {
+    let service = "{image: IMAGE, command: sleep infinity, stop_signal: KILL";
+    let compose = format!(
+        "services:\n  db: {service}, volumes: ['data:/d']}}\n  api: {service}, depends_on: [db], ports: ['127.0.0.1:PORT:80']}}\n\
+         volumes: {{data: }}\n"
+    );
+    let port = crate::support::project::free_port();
+    let project = project("compose-adopt", &compose.replace("PORT", &port.to_string()));
+    let (volume, network) = (format!("{}_data", project.group), format!("{}_default", project.group));
+    engine::request("POST", "/volumes/create", Some(&json!({"Name": volume})));
+    let _volume = Removed(format!("/volumes/{volume}"));
+    let labels = json!({"com.docker.compose.project": project.group, "com.docker.compose.network": "default"});
+    engine::request("POST", "/networks/create", Some(&json!({"Name": network, "Labels": labels})));
+    let _network = Removed(format!("/networks/{network}"));
+    let host = json!({
+        "NetworkMode": network,
+        "Mounts": [{"Type": "volume", "Source": volume, "Target": "/d"}],
+        "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]},
+    });
+    let with_data = json!({"Cmd": ["sh", "-c", "echo kept > /d/row; exec sleep infinity"], "StopSignal": "KILL"});
+    let mut db = with_data.clone();
+    db["HostConfig"] = json!({"NetworkMode": network, "Mounts": host["Mounts"]});
+    let depends = json!({"com.docker.compose.depends_on": "db:service_started:false"});
+    let sleep = json!({"Cmd": ["sleep", "infinity"], "StopSignal": "KILL", "HostConfig": host, "Labels": depends});
+    let once = json!({"Cmd": ["true"], "Labels": {"com.docker.compose.oneoff": "True"}});
+    let (db, _db) = compose_container(&project, "db", db);
+    let (api, _api) = compose_container(&project, "api", sleep);
+    let (once, _once) = compose_container(&project, "seed-run", once);
+
+    let run = project.run(&["up", "--adopt"]).exits(2).stderr_contains("confirm with --yes");
+    for name in [&db, &api, &once, &network] {
+        assert!(run.stderr.contains(name), "what it removes is named: {run}");
+    }
+    let diff = project.run(&["diff", "--adopt"]).exits(1);
+    let diff = diff.stdout_contains(&format!("container {api}: remove (")).stdout_contains("# of docker compose");
+    let stop = |name: &str| diff.stdout.find(&format!("container {name}: stop"));
+    assert!(stop(&api).unwrap() < stop(&db).unwrap(), "dependents first: {diff}");
+    assert!(engine::try_get(&format!("/containers/{db}/json")).is_some() && project.containers().is_empty());
+
+    project.run(&["up", "--adopt", "--yes"]).exits(0).stderr_contains("volumes and their data stay");
+    for name in [&db, &api, &once] {
+        assert!(engine::try_get(&format!("/containers/{name}/json")).is_none(), "{name} is removed");
+    }
+    assert_eq!(project.exec("db", &["cat", "/d/row"]).trim(), "kept");
+    assert_eq!(engine::networks(&project.group).len(), 1, "the network is ours now");
+    assert_eq!(project.differences(), [""; 0]);
+    project.run(&["up", "--adopt"]).exits(0).stderr_contains("nothing to adopt");
+    project.run(&["down", "--volumes"]).exits(0);
+    assert!(engine::try_get(&format!("/volumes/{volume}")).is_some(), "the volume is not ours");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use drillmaster::capabilities::ApiVersion;
 use drillmaster::desired::{Desired, Network};
 use drillmaster::identity::Identity;
-use drillmaster::observed::{ImageFacts, State};
+use drillmaster::observed::{ComposeService, Container, ImageFacts, State};
 use drillmaster::spec::model::Condition;
 
 use crate::builders::*;
@@ -39,11 +39,12 @@ fn running_containers_of_docker_compose_are_a_conflict() {
     let mut observed = empty(&wanted);
     for name in ["shop-db-1", "shop-api-1", "other-1"] {
         let project = name.split('-').next().map(str::to_owned);
-        add(&mut observed, drillmaster::observed::Container { compose_project: project, ..foreign(name) });
+        let compose = project.map(|project| ComposeService { project, ..ComposeService::default() });
+        add(&mut observed, Container { compose, ..foreign(name) });
     }
     let text = plan_text(&wanted, &observed);
-    let message = "Conflict: docker compose runs this project: shop-api-1, shop-db-1; `docker compose -p shop down` \
-                   removes these containers and keeps the volumes";
+    let message = "Conflict: docker compose runs this project: shop-api-1, shop-db-1; `drillmaster up --adopt` removes \
+                   these containers and keeps the volumes, as `docker compose -p shop down` does";
     assert_eq!(text.matches(message).count(), 2, "{text}");
     assert!(!text.contains("create shop-"), "nothing is touched: {text}");
 

@@ -14,4 +14,5 @@ mod readiness;
 mod removal;
 mod replace;
 mod selection;
+mod takeover;
 mod volumes;

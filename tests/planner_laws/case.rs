@@ -342,7 +342,7 @@ impl Remnant {
             },
             identity: Some(identity),
             inherited: None,
-            compose_project: None,
+            compose: None,
             image_id: String::new(),
             image: "app:1".into(),
             state,

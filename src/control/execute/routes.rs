@@ -323,7 +323,7 @@ mod tests {
             name: "shop-api".into(),
             identity: None,
             inherited: None,
-            compose_project: None,
+            compose: None,
             image: String::new(),
             image_id: String::new(),
             state: State::Running,

@@ -15,7 +15,7 @@ use crate::engine::{BuildRequest, ContainerSpec, Mutation};
 use crate::identity;
 use crate::observed::{Container, Observed, State};
 use crate::plan::effect;
-use crate::plan::step::{ContainerRef, Step, Verb};
+use crate::plan::step::{ContainerRef, Step, Subject, Verb};
 use crate::spec::interpolate::MISSING;
 use crate::spec::model::MountOptions;
 
@@ -95,8 +95,11 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
             Mutation::Signal { id: container.id.to_string(), signal: signal.to_string() }
         }
         Verb::Stop(target) => {
-            let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
-            Mutation::Stop { id: target.id.to_string(), timeout: Some(timeout) }
+            let timeout = match (&step.subject, observed.containers.get(&target.id)) {
+                (Subject::Container(_), container) => container.and_then(|it| stop_timeout_of_compose(it, desired)),
+                (_, container) => Some(container.map_or(STOP_TIMEOUT, stop_timeout)),
+            };
+            Mutation::Stop { id: target.id.to_string(), timeout }
         }
         Verb::Rename { container, to } => Mutation::Rename { id: container.id.to_string(), name: to.clone() },
         Verb::Update { container, resources, restart } => {
@@ -215,6 +218,13 @@ fn with_declared_volumes(config: &Config, image_id: &str, observed: &Observed) -
         }
     }
     config
+}
+
+/// The stop timeout of a container of docker compose: that of the service in the same files; `None`: the container's own.
+fn stop_timeout_of_compose(container: &Container, desired: &Desired) -> Option<Duration> {
+    let service = &container.compose.as_ref()?.service;
+    let config = &desired.services.values().find(|known| known.service == *service)?.config;
+    Some(config.stop_timeout.map_or(STOP_TIMEOUT, |timeout| Duration::from_secs(timeout.0)))
 }
 
 /// The stop timeout in the spec from which the container was created.

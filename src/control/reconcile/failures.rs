@@ -163,7 +163,9 @@ impl Core {
                 self.memory.network_errors.insert(step.subject.name().to_owned(), message);
                 self.retry_later(&step.subject, now);
             }
-            Subject::Network(_) | Subject::Volume(_) => self.removal_failed(step, error, now, reaction),
+            Subject::Network(_) | Subject::Volume(_) | Subject::Container(_) => {
+                self.removal_failed(step, error, now, reaction)
+            }
         }
     }
 
@@ -429,6 +431,7 @@ mod tests {
                 name: name.into(),
                 group: Some(name.into()),
                 source: Some(format!("/{name}/specs")),
+                compose_project: None,
                 subnets: Vec::new(),
                 settings: Default::default(),
             };

@@ -95,6 +95,7 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
         source: context.directory.to_owned(),
         project: specs.project.clone(),
         adopted: BTreeSet::new(),
+        takeover: BTreeSet::new(),
         network: names.get(model::DEFAULT_NETWORK).cloned().unwrap_or_default(),
         networks,
         services,

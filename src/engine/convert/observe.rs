@@ -16,14 +16,29 @@ use jiff::Timestamp;
 use crate::engine::LabeledVolume;
 use crate::identity::{self, Identity};
 use crate::observed::{
-    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, NetworkSettings,
-    PublishedPort, State, Volume,
+    Attachment, BuiltImage, ComposeService, Container, Details, Health, ImageFacts, MountPoint, Network,
+    NetworkSettings, PublishedPort, State, Volume,
 };
 use crate::spec::model::{MemorySwap, Protocol, Resources, RestartPolicy};
 use crate::spec::value::{ByteSize, CpuCount, Microseconds, Platform};
 
 /// Label of docker compose with the name of its project.
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+/// Label of docker compose with the name of its service.
+const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+/// Label of docker compose with the dependencies of its service: `db:service_healthy:false,cache:service_started:true`.
+const COMPOSE_DEPENDENCIES: &str = "com.docker.compose.depends_on";
+
+/// The service of docker compose that a container was created for.
+fn compose_service(labels: &HashMap<String, String>) -> Option<ComposeService> {
+    let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
+    let dependencies = label(COMPOSE_DEPENDENCIES).split(',').filter_map(|entry| entry.split(':').next());
+    Some(ComposeService {
+        project: labels.get(COMPOSE_PROJECT)?.clone(),
+        service: label(COMPOSE_SERVICE).to_owned(),
+        dependencies: dependencies.filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+    })
+}
 
 /// A listed container; `None` if it has no id.
 pub fn container(summary: ContainerSummary) -> Option<Container> {
@@ -35,7 +50,7 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
         name: name(&summary.names.unwrap_or_default()),
         identity: Identity::from_labels(&labels),
         inherited: None,
-        compose_project: labels.get(COMPOSE_PROJECT).cloned(),
+        compose: compose_service(&labels),
         image: summary.image.unwrap_or_default(),
         image_id: summary.image_id.unwrap_or_default(),
         state,
@@ -203,7 +218,7 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         name: response.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         identity: Identity::from_labels(&labels),
         inherited: None,
-        compose_project: labels.get(COMPOSE_PROJECT).cloned(),
+        compose: compose_service(&labels),
         image: config.image.unwrap_or_default(),
         image_id: response.image.unwrap_or_default(),
         state: state_of_inspection(&state),
@@ -342,6 +357,7 @@ pub fn network(network: EngineNetwork) -> Option<Network> {
         name: network.name.unwrap_or_default(),
         group: labels.get(identity::GROUP).cloned(),
         source: labels.get(identity::SOURCE).cloned(),
+        compose_project: labels.get(COMPOSE_PROJECT).cloned(),
         subnets: ranges.into_iter().filter_map(|range| range.subnet).collect(),
         settings,
     })
