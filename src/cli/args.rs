@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 
 /// Reconciles a Docker engine with a directory of service specs
@@ -79,30 +79,28 @@ pub enum Color {
 }
 
 /// The arguments of this process, with two spellings of compose: `-f DIR` is `--specs DIR`, but `logs -f` follows and the
-/// command of `exec` keeps its options; `down -v` is `down --volumes`, not `--verbose`.
+/// command of `exec` keeps its options; `down -v` is `down --volumes`, not `--verbose`. Repeatable options before the
+/// command are moved behind it, because clap forgets them if the command has the same option.
 pub fn arguments() -> Vec<OsString> {
     translate(std::env::args_os())
 }
 
 fn translate(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let cli = Cli::command();
-    let takes_value = |text: &str| {
-        let mut options = cli.get_arguments().filter(|option| option.get_action().takes_values());
-        options.any(|option| {
-            let names = option.get_long().into_iter().chain(option.get_all_aliases().unwrap_or_default());
-            let long = names.into_iter().any(|long| text.strip_prefix("--") == Some(long));
-            let short = |short: char| text.strip_prefix('-').is_some_and(|text| text.chars().eq([short]));
-            long || option.get_short().is_some_and(short)
-        })
+    let takes_value = |text: &str| option(&cli, text).is_some_and(|option| option.get_action().takes_values());
+    let is_repeatable = |text: &str| {
+        let name = text.split('=').next().unwrap_or_default();
+        option(&cli, name).is_some_and(|option| matches!(option.get_action(), ArgAction::Append))
     };
     let mut command: Option<String> = None;
     let mut is_value = true; // the first argument is the program
-    let mut translated = Vec::new();
+    let mut is_moved = false;
+    let (mut translated, mut moved) = (Vec::new(), Vec::new());
     for argument in arguments {
         let text = argument.to_str().unwrap_or_default();
         if is_value {
             is_value = false;
-            translated.push(argument);
+            if is_moved { &mut moved } else { &mut translated }.push(argument);
             continue;
         }
         let of = |names: &[&str]| command.as_deref().is_some_and(|command| names.contains(&command));
@@ -115,13 +113,29 @@ fn translate(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
             None => {
                 if command.is_none() && !text.starts_with('-') {
                     command = Some(text.to_owned());
+                    translated.push(argument);
+                    translated.append(&mut moved);
+                    is_moved = false;
+                    continue;
                 }
                 argument
             }
         };
-        translated.push(argument);
+        is_moved = command.is_none() && argument.to_str().is_some_and(is_repeatable);
+        if is_moved { &mut moved } else { &mut translated }.push(argument);
     }
+    translated.append(&mut moved);
     translated
+}
+
+/// The global option that is written like this: `--group`, `-q`.
+fn option<'c>(cli: &'c clap::Command, text: &str) -> Option<&'c clap::Arg> {
+    cli.get_arguments().find(|option| {
+        let names = option.get_long().into_iter().chain(option.get_all_aliases().unwrap_or_default());
+        let long = names.into_iter().any(|long| text.strip_prefix("--") == Some(long));
+        let short = |short: char| text.strip_prefix('-').is_some_and(|text| text.chars().eq([short]));
+        long || option.get_short().is_some_and(short)
+    })
 }
 
 /// Command.
@@ -492,7 +506,16 @@ mod tests {
         ] {
             assert_eq!(parsed(line).0, "dir", "{line}");
         }
-        assert_eq!(parsed("drillmaster -f a.yaml -fb.yaml up").0, "a.yaml b.yaml");
+        for line in [
+            "drillmaster -f a.yaml -fb.yaml up",
+            "drillmaster -f a.yaml up -f b.yaml",
+            "drillmaster --file=a.yaml -q up web --specs b.yaml",
+            "drillmaster up -f a.yaml web -f b.yaml",
+        ] {
+            assert_eq!(parsed(line).0, "a.yaml b.yaml", "{line}");
+        }
+        let words = translate("drillmaster --profile a up --profile b,c".split(' ').map(OsString::from));
+        assert_eq!(Cli::parse_from(words).global.profile, ["a", "b", "c"]);
         let follows = |line: &str| matches!(parsed(line).1, Command::Logs(logs) if logs.follow);
         assert!(follows("drillmaster logs -f") && follows("drillmaster -f dir logs -f api"));
         assert!(!follows("drillmaster -f dir logs"));
