@@ -232,6 +232,14 @@ pub struct NetworkSettings {
     pub gateways: Vec<String>,
     /// Parts of its address ranges from which containers get addresses.
     pub ip_ranges: Vec<String>,
+    /// Addresses that containers do not get, by name.
+    pub aux_addresses: BTreeMap<String, String>,
+    /// Driver of its addresses.
+    pub ipam_driver: String,
+    /// Options of that driver.
+    pub ipam_options: BTreeMap<String, String>,
+    /// Labels, ours among them.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Default for NetworkSettings {
@@ -245,6 +253,10 @@ impl Default for NetworkSettings {
             options: BTreeMap::new(),
             gateways: Vec::new(),
             ip_ranges: Vec::new(),
+            aux_addresses: BTreeMap::new(),
+            ipam_driver: "default".to_owned(),
+            ipam_options: BTreeMap::new(),
+            labels: BTreeMap::new(),
         }
     }
 }

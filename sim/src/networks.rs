@@ -31,6 +31,10 @@ impl World {
                 driver: wanted.driver.clone().unwrap_or_else(|| "bridge".to_owned()),
                 internal: wanted.internal,
                 options: wanted.driver_opts.clone(),
+                aux_addresses: wanted.aux_addresses(),
+                ipam_driver: wanted.ipam_driver.clone().unwrap_or_else(|| "default".to_owned()),
+                ipam_options: wanted.ipam_options.clone(),
+                labels: wanted.labels.clone(),
                 ..NetworkSettings::default()
             },
         };

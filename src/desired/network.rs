@@ -62,6 +62,12 @@ impl Network {
         Network { ranges: vec![range], ..Network::default() }
     }
 
+    /// Addresses that containers do not get, by name.
+    pub fn aux_addresses(&self) -> BTreeMap<String, String> {
+        let all = self.ranges.iter().flat_map(|range| &range.aux_addresses);
+        all.map(|(name, address)| (name.clone(), address.to_string())).collect()
+    }
+
     /// Its driver.
     pub fn driver(&self) -> &str {
         self.driver.as_deref().unwrap_or(BRIDGE)

@@ -123,6 +123,10 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
                     options: wanted.driver_opts.clone(),
                     gateways: wanted.ranges.iter().filter_map(|it| Some(it.gateway?.to_string())).collect(),
                     ip_ranges: wanted.ranges.iter().filter_map(|it| it.ip_range.clone()).collect(),
+                    aux_addresses: wanted.aux_addresses(),
+                    ipam_driver: wanted.ipam_driver.clone().unwrap_or_else(|| "default".to_owned()),
+                    ipam_options: wanted.ipam_options.clone(),
+                    labels: wanted.labels.clone(),
                 },
             };
             observed.networks.insert(network.id.clone(), network);

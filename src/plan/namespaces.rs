@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::Planner;
 use super::cause::Cause;
-use super::step::Reason;
+use super::diff::Comparison;
+use super::step::{Query, Reason};
 use crate::desired::Service;
 use crate::identity::{Identity, container_name};
-use crate::observed::{Container, Observed};
-use crate::spec::model::Target;
+use crate::observed::{Container, Observed, State};
+use crate::spec::model::{NetworkMode, Target};
 use crate::types::ContainerId;
 
 impl<'a> Planner<'a> {
@@ -31,6 +34,35 @@ impl<'a> Planner<'a> {
             targets.insert(target.to_string(), container.id.clone());
         }
         Some(targets)
+    }
+
+    /// Compares when a container and the one whose network it shares were started. The engine gives the latter another
+    /// network namespace at each start, and leaves the former in one without interfaces until it is started as well.
+    pub(super) fn compare_starts(
+        &mut self,
+        service: &'a Service,
+        container: &'a Container,
+        comparison: &mut Comparison,
+    ) {
+        let Some(NetworkMode::Shared(target)) = service.config.network.mode() else { return };
+        let owner = target_container(target, &self.desired.group, self.observed);
+        let Some(owner) = owner.filter(|owner| Some(owner.id.as_str()) == container.network_owner()) else { return };
+        if container.state != State::Running || owner.state != State::Running {
+            return;
+        }
+        let started = |container: &Container| -> Option<Timestamp> {
+            container.details.as_ref().and_then(|details| details.started_at.parse().ok())
+        };
+        for unknown in [container, owner].into_iter().filter(|container| container.details.is_none()) {
+            self.plan.queries.insert(Query::Container(unknown.id.clone()));
+            comparison.unclear = true;
+        }
+        if let (Some(joined), Some(renewed)) = (started(container), started(owner))
+            && joined < renewed
+        {
+            let (old, new) = (format!("{target} before {renewed}"), target.to_string());
+            comparison.restart.push(Cause::field("network_mode", Some(&old), Some(&new)));
+        }
     }
 }
 

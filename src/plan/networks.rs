@@ -339,10 +339,22 @@ fn difference(wanted: &desired::Network, found: &Network, is_ours: bool) -> Opti
     if let Some((flag, wants, has)) = other {
         return differs(flag, &has.to_string(), &wants.to_string());
     }
-    for (option, value) in &wanted.driver_opts {
-        let has = settings.options.get(option).map_or("unset", String::as_str);
-        if has != value {
-            return differs(&format!("the driver option {option}"), has, value);
+    let ipam_driver =
+        wanted.ipam_driver.as_ref().filter(|driver| !["default", &settings.ipam_driver].contains(&driver.as_str()));
+    if let Some(driver) = ipam_driver {
+        return differs("the address driver", &settings.ipam_driver, driver);
+    }
+    let maps = [
+        ("driver option", &wanted.driver_opts, &settings.options),
+        ("option of the address driver", &wanted.ipam_options, &settings.ipam_options),
+        ("reserved address", &wanted.aux_addresses(), &settings.aux_addresses),
+        ("label", &wanted.labels, &settings.labels),
+    ];
+    for (what, wants, has) in maps {
+        let other = wants.iter().find(|(key, value)| has.get(*key) != Some(*value));
+        if let Some((key, value)) = other {
+            let has = has.get(key).map_or("unset", String::as_str);
+            return differs(&format!("the {what} {key}"), has, value);
         }
     }
     let mut gateways = wanted.ranges.iter().filter_map(|range| Some(range.gateway?.to_string()));

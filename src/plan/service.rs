@@ -145,6 +145,9 @@ impl<'a> Planner<'a> {
             return DependencyState::Pending("is being inspected");
         }
         let mut comparison = slots.current.map(|current| self.compare_with_files(service, current));
+        if let (Some(current), Some(comparison)) = (slots.current, &mut comparison) {
+            self.compare_starts(service, current, comparison);
+        }
         let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
         let current = slots.current.zip(comparison.as_ref());
         if self.must_inspect(current.into_iter().chain(candidate.as_ref().map(|(it, comparison)| (*it, comparison)))) {

@@ -189,6 +189,28 @@ fn service_whose_network_is_shared_is_followed_when_it_is_replaced() {
 }
 
 #[test]
+fn service_is_restarted_after_the_one_whose_network_it_shares() {
+    let project = Project::new("netrestart");
+    let serve = "mkdir -p /tmp/www; echo ok > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
+    let client = script("client", serve, "network_mode: service:vpn\nping: {tcp: 8080, timeout: 30s}");
+    project.write("all.yaml", &(client + &sleeper("vpn", "")));
+    project.up();
+    let [client, vpn] = ["client", "vpn"].map(|service| format!("{}-{service}", project.group));
+    let id = engine::inspect(&client)["Id"].clone();
+    let answers = || engine::exec(&vpn, &["wget", "-q", "-O", "-", "http://localhost:8080/"]).is_ok();
+    assert!(answers());
+    project.up().stdout_contains("nothing to do");
+
+    // By hand: the engine leaves the client in a namespace without interfaces.
+    engine::container_action(&vpn, "restart");
+    assert_eq!(project.differences(), ["client restart network_mode"]);
+    assert!(!answers());
+    project.up();
+    assert!(answers() && engine::inspect(&client)["Id"] == id, "it is restarted, not replaced");
+    project.up().stdout_contains("nothing to do");
+}
+
+#[test]
 fn shared_memory_is_that_of_the_other_service() {
     let project = Project::new("netipc");
     let owner = script("owner", "echo kept > /dev/shm/note; exec sleep infinity", "ipc: shareable");

@@ -1,7 +1,7 @@
 //! Several networks, external ones, fixed addresses, and containers on no network of the group.
 
 use drillmaster::capabilities::ApiVersion;
-use drillmaster::desired::{Desired, Endpoint, Network, Placement};
+use drillmaster::desired::{AddressRange, Desired, Endpoint, Network, Placement};
 use drillmaster::observed::{NetworkSettings, Observed};
 use drillmaster::plan::step::Verb;
 use drillmaster::plan::{Memory, forecast};
@@ -143,7 +143,9 @@ fn external_network_is_joined_but_never_created_or_removed() {
 #[test]
 fn changed_settings_are_a_conflict_that_says_to_go_down_first() {
     let options = |value: &str| [("mtu".to_owned(), value.to_owned())].into();
-    let cases: [(Network, NetworkSettings, &str); 5] = [
+    let aux_addresses = [("mtu".to_owned(), "10.0.0.9".parse().unwrap())].into();
+    let reserved = AddressRange { aux_addresses, ..AddressRange::default() };
+    let cases: [(Network, NetworkSettings, &str); 9] = [
         (
             Network { internal: true, ..Network::default() },
             NetworkSettings::default(),
@@ -168,6 +170,26 @@ fn changed_settings_are_a_conflict_that_says_to_go_down_first() {
             Network { enable_ipv6: Some(true), ..Network::default() },
             NetworkSettings::default(),
             "`enable_ipv6` false, the specs say true",
+        ),
+        (
+            Network { ipam_driver: Some("dhcp".into()), ..Network::default() },
+            NetworkSettings::default(),
+            "the address driver default, the specs say dhcp",
+        ),
+        (
+            Network { ipam_options: options("1"), ..Network::default() },
+            NetworkSettings::default(),
+            "the option of the address driver mtu unset, the specs say 1",
+        ),
+        (
+            Network { ranges: vec![reserved], ..Network::default() },
+            NetworkSettings { aux_addresses: options("10.0.0.8"), ..NetworkSettings::default() },
+            "the reserved address mtu 10.0.0.8, the specs say 10.0.0.9",
+        ),
+        (
+            Network { labels: options("b"), ..Network::default() },
+            NetworkSettings { labels: options("a"), ..NetworkSettings::default() },
+            "the label mtu a, the specs say b",
         ),
     ];
     for (wants, has, expected) in cases {
@@ -273,6 +295,7 @@ fn replaced_target_replaces_those_that_share_its_namespace() {
     };
     let wanted = services("vpn:1");
     let mut observed = agreeing(&wanted);
+    ["client", "vpn"].iter().for_each(|name| inspect(&mut observed, &wanted.services[*name]));
     let client = by_name(&mut observed, "shop-client").identity.clone().unwrap();
     assert_eq!(client.targets["service:vpn"], "id-vpn");
     check(&wanted, &observed, "--");
@@ -286,6 +309,7 @@ fn replaced_target_replaces_those_that_share_its_namespace() {
     assert!(!plan.contains("other") && !plan.contains("vpn: "), "{plan}");
 
     let mut observed = agreeing(&wanted);
+    ["client", "vpn"].iter().for_each(|name| inspect(&mut observed, &wanted.services[*name]));
     add_image(&mut observed, "vpn:2", Default::default());
     check(
         &services("vpn:2"),
@@ -380,5 +404,33 @@ fn services_of_docker_compose_are_also_called_as_its_containers() {
     assert_eq!(
         names(&wanted),
         [["api", "api.shop", "shop-api-1"], ["api", "api.shop", "shop-api-2"], ["db", "db.shop", "shop-db-1"]]
+    );
+}
+
+#[test]
+fn service_is_restarted_after_the_one_whose_network_it_shares() {
+    let wanted = desired([service("vpn"), service("client").mode("service:vpn").needs("vpn"), service("other")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-client").network_mode = "container:id-vpn".into();
+    let plan = plan_text(&wanted, &observed);
+    assert!(plan.contains("look at") && plan.contains("id-client") && plan.contains("id-vpn"), "{plan}");
+
+    let mut at = |name: &str, time: &str| {
+        inspect(&mut observed, &wanted.services[name]);
+        by_name(&mut observed, &format!("shop-{name}")).details.as_mut().unwrap().started_at = time.into();
+        observed.clone()
+    };
+    at("vpn", "2026-01-01T10:00:00.5Z");
+    check(&wanted, &at("client", "2026-01-01T10:00:01Z"), "--");
+    // Somebody has restarted it: the client is in a namespace without interfaces.
+    check(
+        &wanted,
+        &at("vpn", "2026-01-01T11:00:00Z"),
+        "
+        restart client [network_mode]
+        --
+        client: stop shop-client   # network_mode changed
+        client: start shop-client   # exited
+    ",
     );
 }

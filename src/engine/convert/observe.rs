@@ -340,7 +340,8 @@ fn bound_port(key: &str, binding: &PortBinding) -> Option<PublishedPort> {
 /// A network; `None` if it has no id.
 pub fn network(network: EngineNetwork) -> Option<Network> {
     let labels = network.labels.unwrap_or_default();
-    let ranges: Vec<IpamConfig> = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    let ipam = network.ipam.unwrap_or_default();
+    let ranges: Vec<IpamConfig> = ipam.config.unwrap_or_default();
     let settings = NetworkSettings {
         driver: network.driver.unwrap_or_default(),
         internal: network.internal.unwrap_or_default(),
@@ -351,6 +352,10 @@ pub fn network(network: EngineNetwork) -> Option<Network> {
         options: network.options.unwrap_or_default().into_iter().collect(),
         gateways: ranges.iter().filter_map(|range| range.gateway.clone()).collect(),
         ip_ranges: ranges.iter().filter_map(|range| range.ip_range.clone()).filter(|range| !range.is_empty()).collect(),
+        aux_addresses: ranges.iter().filter_map(|range| range.auxiliary_addresses.clone()).flatten().collect(),
+        ipam_driver: ipam.driver.unwrap_or_default(),
+        ipam_options: ipam.options.unwrap_or_default().into_iter().collect(),
+        labels: labels.clone().into_iter().collect(),
     };
     Some(Network {
         id: network.id?,
