@@ -473,7 +473,7 @@ mod tests {
         };
         assert_eq!(translated("drillmaster down -v"), "drillmaster down --volumes");
         assert_eq!(translated("drillmaster --group x down -v"), "drillmaster --group x down --volumes");
-        assert_eq!(translated("drillmaster --env-file x down -v"), "drillmaster --env-file x down --volumes");
+        assert_eq!(translated("drillmaster --env-file x down -v"), "drillmaster down --env-file x --volumes");
         for unchanged in [
             "drillmaster -v down",
             "drillmaster up -v",

@@ -49,6 +49,8 @@ pub(super) struct Project {
     pub origin: Origin,
     /// What the user should know about the specs.
     pub notes: Vec<Diagnostic>,
+    /// What the user should know once.
+    tips: Vec<Diagnostic>,
     adopted: Arc<Adopted>,
     resolve: Resolve,
 }
@@ -92,7 +94,9 @@ impl Project {
         let mut project = load(global, &names)?;
         project.desired.scope = project.with_dependencies(&names, &exclude)?;
 
-        let (watcher, changes) = Watcher::start(notify);
+        let notify = Arc::new(notify);
+        let note = notify.clone();
+        let (watcher, changes) = Watcher::start(move |text| notify(text));
         let context = project.context.clone();
         let reload = Reload {
             context: context.clone(),
@@ -107,6 +111,8 @@ impl Project {
             source: project.desired.source.clone(),
             adopted: project.adopted.clone(),
             scope: Mutex::new(project.desired.scope.clone()),
+            noted: Mutex::new(messages(&project.notes)),
+            note: Box::new(move |text| note(text)),
         };
         // Not canonicalized: if the path is a link, its target may change.
         let (path, layout) = (reload.origin.unresolved_directory()?, reload.origin.layout());
@@ -154,8 +160,8 @@ impl Project {
             .map_err(Failure::Specs)?;
         let mut desired = desired(group(global)?, &directory, &specs);
         desired.look_at_files(&mounts::look).map_err(Failure::Specs)?;
-        let notes = specs.notes.clone();
-        Ok((Project { notes, ..Project::fixed(desired, origin, directory, true) }, specs))
+        let (notes, tips) = (specs.notes.clone(), specs.tips.clone());
+        Ok((Project { notes, tips, ..Project::fixed(desired, origin, directory, true) }, specs))
     }
 
     /// Reads the specs; `lenient`: also returns what is missing.
@@ -175,12 +181,12 @@ impl Project {
             let looked = if local { desired.look_at_files(&mounts::look) } else { Ok(()) };
             match looked {
                 Err(errors) if !lenient => Err(errors),
-                _ => Ok((desired, specs.missing, specs.notes)),
+                _ => Ok((desired, specs.missing, specs.notes, specs.tips)),
             }
         };
-        let (desired, missing, notes) = resolve(&OutputMap::new()).map_err(Failure::Specs)?;
+        let (desired, missing, notes, tips) = resolve(&OutputMap::new()).map_err(Failure::Specs)?;
         let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, ..)| desired));
-        let project = Project { notes, workers, resolve, ..Project::fixed(desired, origin, directory, true) };
+        let project = Project { notes, tips, workers, resolve, ..Project::fixed(desired, origin, directory, true) };
         Ok((project, missing))
     }
 
@@ -202,14 +208,27 @@ impl Project {
     fn fixed(desired: Desired, origin: Origin, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
-        let (context, workers, adopted, notes) = Default::default();
-        Project { desired, origin, directory, readable, context, workers, notes, adopted, resolve }
+        let (context, workers, adopted, notes, tips) = Default::default();
+        Project { desired, origin, directory, readable, context, workers, notes, tips, adopted, resolve }
     }
 
     /// Prints what the user should know about the specs.
     pub fn print_notes(&self, style: Style) {
         for note in &self.notes {
             style.located_note(note);
+        }
+    }
+
+    /// Prints what the user should know once.
+    pub fn print_tips(&self, style: Style) {
+        self.tips.iter().for_each(|tip| style.located_note(tip));
+    }
+
+    /// As [`Project::print_tips`], without what was printed before for this group.
+    pub fn print_new_tips(&self, state_directory: &StateDirectory, style: Style) {
+        let state = LocalState::new(state_directory.clone());
+        for tip in self.tips.iter().filter(|tip| state.is_first(&tip.message)) {
+            style.located_note(tip);
         }
     }
 
@@ -415,6 +434,10 @@ struct Reload {
     adopted: Arc<Adopted>,
     /// The scope of the last valid read.
     scope: Mutex<Scope>,
+    /// The messages of the notes of the last valid read.
+    noted: Mutex<BTreeSet<String>>,
+    /// Prints a note.
+    note: Box<dyn Fn(String) + Send + Sync>,
 }
 
 impl Reload {
@@ -429,6 +452,7 @@ impl Reload {
         } else {
             let values = self.context.values();
             let specs = parse(&self.origin, &input, &self.profiles, &values, &self.workers, false)?;
+            self.print_new_notes(&specs.notes);
             desired(group, input.directory, &specs)
         };
         if self.local {
@@ -440,6 +464,21 @@ impl Reload {
         let desired = Desired { scope: last.clone(), source: self.source.clone(), ..desired };
         Ok(with_adopted(desired, &self.adopted))
     }
+}
+
+impl Reload {
+    /// Prints the notes that the last read did not have.
+    fn print_new_notes(&self, notes: &[Diagnostic]) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        for note in notes.iter().filter(|note| !noted.contains(&note.message)) {
+            (self.note)(render::diagnostics::line(note));
+        }
+        *noted = messages(notes);
+    }
+}
+
+fn messages(notes: &[Diagnostic]) -> BTreeSet<String> {
+    notes.iter().map(|note| note.message.clone()).collect()
 }
 
 fn with_adopted(desired: Desired, adopted: &Adopted) -> Desired {
@@ -593,7 +632,7 @@ fn group(global: &Global) -> Result<Option<&str>, Failure> {
     let Some(group) = global.group.as_deref() else {
         return Ok(None);
     };
-    match group.parse::<spec::value::Name>() {
+    match group.parse::<spec::value::GroupName>() {
         Ok(_) => Ok(Some(group)),
         Err(error) => Err(Failure::Usage(format!("--group {group}: {error}"))),
     }

@@ -325,7 +325,10 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
             project.try_load_outputs(&state_directory, style);
             Ok(())
         }
-        false => project.load_outputs(&state_directory, style).map_err(Failure::Specs),
+        false => {
+            project.print_new_tips(&state_directory, style);
+            project.load_outputs(&state_directory, style).map_err(Failure::Specs)
+        }
     };
     let desired = job.target.apply(project.desired.clone());
     let outcome = match access {

@@ -3,7 +3,7 @@
 use super::args::{Global, Render};
 use super::project::Project;
 use super::{Exit, Failure};
-use crate::render::{LineBreak, Style, Text, count, specs};
+use crate::render::{LineBreak, Style, Text, count, diagnostics, specs};
 use crate::spec;
 use crate::spec::model::Kind;
 
@@ -11,8 +11,10 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
     let (project, specs) = Project::with_specs(global, &[])?;
     print_program_output(&specs, style);
     project.print_notes(style);
+    project.print_tips(style);
     if style.json {
-        style.result_json(&serde_json::json!({ "diagnostics": [] }));
+        let notes = diagnostics::list(&[&specs.notes[..], &specs.tips].concat());
+        style.result_json(&serde_json::json!({ "diagnostics": [], "notes": notes }));
     } else {
         let jobs = specs.services.iter().filter(|service| matches!(service.spec.kind, Kind::Job(_))).count();
         let services = count(specs.services.len() - jobs, "service");

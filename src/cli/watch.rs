@@ -76,6 +76,7 @@ async fn watch(
 ) -> Result<Exit, Failure> {
     let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
     let scope = project.desired.scope.clone();
+    project.print_new_tips(&directory, style);
     project.load_outputs(&directory, style).map_err(Failure::Specs)?;
     project.desired.scope = scope;
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone(), command: WATCH.into() };

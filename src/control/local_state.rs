@@ -14,7 +14,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::state_directory::{ADOPTED, LAST_RUN, MOUNTED, SOURCES, StateDirectory, UPDATED};
+use super::state_directory::{ADOPTED, LAST_RUN, MOUNTED, SOURCES, StateDirectory, TOLD, UPDATED};
 use crate::plan::Memory;
 use crate::plan::memory::MountedVersions;
 use crate::spec::SourceFiles;
@@ -136,6 +136,17 @@ impl LocalState {
             false => stored.remove(image),
         };
         self.write(SOURCES, &stored)
+    }
+
+    /// Returns true if the user has not been told this before, and records that it is told now. A record that cannot be
+    /// written only means that it is told again.
+    pub fn is_first(&self, message: &str) -> bool {
+        let mut told: BTreeSet<String> = self.read(TOLD);
+        let is_first = told.insert(message.to_owned());
+        if is_first && let Err(error) = self.write(TOLD, &told) {
+            tracing::debug!(%error, "cannot record what the user was told");
+        }
+        is_first
     }
 
     /// Failures of the last run. Empty if the file does not exist or cannot be read.

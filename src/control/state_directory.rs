@@ -26,6 +26,8 @@ pub(super) const ADOPTED: &str = "adopted.json";
 pub(super) const LAST_RUN: &str = "last-run.json";
 /// Files from which images were built.
 pub(super) const SOURCES: &str = "sources.json";
+/// What the user has been told once.
+pub(super) const TOLD: &str = "told.json";
 /// Lock file.
 pub(super) const LOCK: &str = "lock";
 

@@ -36,7 +36,7 @@ pub(super) fn warnings(diagnostics: &[Diagnostic], color: bool) -> Text {
 }
 
 /// A diagnostic on one line: `compose.yaml:3:5: message; hint`.
-pub(super) fn line(diagnostic: &Diagnostic) -> String {
+pub fn line(diagnostic: &Diagnostic) -> String {
     let place = diagnostic
         .location
         .as_ref()
@@ -63,6 +63,11 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
 
 /// The diagnostics as JSON: `{"diagnostics": [{"file", "line", "column", "message", "hint"}]}`.
 pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
+    json!({"diagnostics": list(diagnostics)})
+}
+
+/// The diagnostics as a JSON list.
+pub fn list(diagnostics: &[Diagnostic]) -> Value {
     let one = |diagnostic: &Diagnostic| {
         let location = diagnostic.location.as_ref();
         json!({
@@ -73,7 +78,7 @@ pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
             "hint": diagnostic.hint,
         })
     };
-    json!({"diagnostics": diagnostics.iter().map(one).collect::<Vec<_>>()})
+    diagnostics.iter().map(one).collect()
 }
 
 /// "2 errors in 1 file".

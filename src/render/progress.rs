@@ -283,7 +283,9 @@ impl Progress {
             Verb::Stop(_) if self.begun.get(&subject).is_some_and(|begun| begun.action == Action::Stop) => {
                 self.end(&subject, "stopped".into());
             }
-            Verb::Remove { .. } if matches!(step.subject, Subject::Container(_)) => self.end(&subject, "removed".into()),
+            Verb::Remove { .. } if matches!(step.subject, Subject::Container(_)) => {
+                self.end(&subject, "removed".into())
+            }
             Verb::CreateNetwork | Verb::RemoveNetwork { .. } if !self.style.verbose => self.clear(&subject),
             Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => self.end(&subject, "removed".into()),
             Verb::CreateNetwork => self.end(&subject, "created".into()),

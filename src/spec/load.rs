@@ -74,6 +74,7 @@ pub fn load_compose(input: &Input<'_>, project: &compose::Project) -> Result<Spe
     finish(input, variables, Gathered { documents, diagnostics, missing, reads, env_files }).map(|specs| Specs {
         project: Some(project.name.clone()),
         notes: [project.notes.clone(), translated.notes].concat(),
+        tips: translated.tips,
         ..specs
     })
 }
@@ -213,7 +214,7 @@ fn assemble(
         services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
     }
     let (variables, secrets) = (documents.variables, documents.secrets);
-    let (printed, functions, missing, environment, project, notes) = Default::default();
+    let (printed, functions, missing, environment, project, notes, tips) = Default::default();
     Specs {
         group,
         services,
@@ -227,6 +228,7 @@ fn assemble(
         missing,
         project,
         notes,
+        tips,
     }
 }
 

@@ -195,6 +195,8 @@ pub struct Specs {
     pub project: Option<String>,
     /// What a compose file says that means nothing here, or something else.
     pub notes: Vec<Diagnostic>,
+    /// What the user should know once about a compose file.
+    pub tips: Vec<Diagnostic>,
 }
 
 /// A parsed document.

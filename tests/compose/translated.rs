@@ -48,8 +48,9 @@ fn documents(translation: &Translation) -> (Value, Vec<String>, Vec<String>) {
         fields.as_object_mut().unwrap().remove("name");
         (name, fields)
     });
-    let errors = translation.errors().map(line).collect();
-    (named.collect::<serde_json::Map<_, _>>().into(), errors, translation.notes.iter().map(line).collect())
+    let lines = |all: &[Diagnostic]| all.iter().map(line).collect::<Vec<_>>();
+    let notes = [lines(&translation.notes), lines(&translation.tips)].concat();
+    (named.collect::<serde_json::Map<_, _>>().into(), translation.errors().map(line).collect(), notes)
 }
 
 /// Translates services; returns the documents, what cannot be translated and what was noted.
@@ -373,4 +374,35 @@ fn inserted_variables_are_secret() {
     ];
     assert_eq!(secrets, expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
     assert_eq!(json_of(document)["command"], json!(["run", "hunter22", "$HOME"]));
+}
+
+#[test]
+fn extensions_of_nested_maps_are_left_out() {
+    for text in [
+        "networks: {default: {x-n: 1, aliases: [b]}}",
+        "ulimits: {nofile: {soft: 1, hard: 2, x-u: 1}}",
+        "devices: [{source: /dev/null, target: /dev/null, permissions: rw, x-d: 1}]",
+        "gpus: [{count: 1, x-g: 1}]",
+        "healthcheck: {test: [CMD, a], x-h: 1}",
+        "ports: [{target: 80, published: 8080, host_ip: 127.0.0.1, x-p: 1}]",
+        "volumes: [{type: tmpfs, target: /t, x-v: 1, tmpfs: {x-t: 1}}]",
+        "logging: {driver: none, x-l: 1}",
+    ] {
+        let (document, errors, notes) = fields(text);
+        assert!(!document.to_string().contains("\"x-"), "{document}");
+        assert!(errors.is_empty() && notes.is_empty(), "{text}: {errors:?} {notes:?}");
+    }
+    let (document, ..) = fields("environment: {x-e: v}, labels: {x-l: v}");
+    assert_eq!(document, json!({"env": {"x-e": "v"}, "labels": {"x-l": "v"}}), "these are the user's keys");
+}
+
+#[test]
+fn ports_of_inactive_services_do_not_hide_the_note_of_others() {
+    let (_, _, notes) = translated(
+        "services:\n  a: {image: x, ports: ['80'], profiles: [p]}\n  b: {image: x, ports: ['81']}\n  c: {image: x, ports: ['82']}\n",
+    );
+    assert_eq!(
+        notes,
+        ["3:25 ports without an address listen on all addresses of the machine, as under docker compose"]
+    );
 }

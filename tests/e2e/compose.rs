@@ -277,6 +277,10 @@ fn files_are_named_or_found() {
     let home = project.home.path();
     run_in(&below, &["validate"], &[]).exits(0).stdout_contains("1 service, no errors");
     run_in(home, &["-f", "compose.yaml", "-f", "more.yaml", "validate"], &[]).exits(0).stdout_contains("2 services");
+    run_in(home, &["-f", "compose.yaml", "validate", "-f", "more.yaml"], &[]).exits(0).stdout_contains("2 services");
+    run_in(home, &["--group", "ends-with-", "validate"], &[]).exits(0).stdout_contains("ends-with-: 1 service");
+    let run = run_in(project.home.path().parent().unwrap(), &["validate"], &[]).exits(2);
+    run.stderr_contains("neither the directory `specs` nor a compose file").stderr_contains("`docker-compose.yaml`");
     run_in(home, &["validate", "--specs", "more.yaml", "--group", "other"], &[]).exits(0).stdout_contains("other: 1");
     run_in(home, &["validate"], &[("COMPOSE_FILE", "compose.yaml:more.yaml")]).exits(0).stdout_contains("2 services");
     run_in(home, &["validate"], &[("COMPOSE_PROJECT_NAME", "named")]).exits(0).stdout_contains("named: 1 service");
@@ -289,6 +293,29 @@ fn files_are_named_or_found() {
     run_in(home, &["validate"], &[]).exits(0).stdout_contains("1 service, no errors").output_lacks("own");
     project.write("own.yaml", "name: own\nimage: x\n---\nkind: Group\nname: own\n");
     run_in(home, &["validate"], &[]).exits(0).stdout_contains("own: 1 service");
+}
+
+#[test]
+fn notes_are_in_json_and_the_one_about_ports_is_told_once() {
+    let port = crate::support::project::free_port();
+    let service = "services:\n  a: {image: IMAGE, command: sleep infinity, stop_signal: KILL, attach: false, ports: ['PORT:80']}\n";
+    let project = project("compose-notes", &service.replace("PORT", &port.to_string()));
+    let about_ports = "listen on all addresses of the machine";
+    let json = project.run(&["validate", "--output", "json"]).exits(0).stderr_contains(about_ports).json();
+    assert_eq!(json["diagnostics"], json!([]));
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("`attach` has no effect") && notes.contains(about_ports), "{notes}");
+    assert_eq!(json["notes"][0]["line"], 3, "{notes}");
+    project.run(&["diff"]).exits(1).stderr_contains("`attach` has no effect").output_lacks(about_ports);
+    project.up().stderr_contains(about_ports);
+    project.up().stderr_contains("`attach` has no effect").output_lacks(about_ports);
+
+    let mut watcher = Watcher::start(&project);
+    let edited = service.replace("PORT", &port.to_string()).replace("attach: false", "attach: false, cpu_count: 2");
+    write(&project, "compose.yaml", &format!("name: {}\n{edited}", project.group));
+    watcher.wait_for_stderr("`cpu_count` has no effect");
+    watcher.interrupt();
+    project.run(&["down"]).exits(0);
 }
 
 #[test]

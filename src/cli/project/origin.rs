@@ -183,7 +183,7 @@ impl ComposeFiles {
         match loaded.project {
             Some(Ok(project)) => load(&project, &Profiles::new(&project.profiles, &services)),
             Some(Err(errors)) => Err(errors),
-            None => Err(vec![spec::no_directory(DEFAULT)]),
+            None => Err(vec![nothing_found()]),
         }
     }
 }
@@ -217,10 +217,19 @@ impl Files for Disk {
 /// The error for a spec directory that cannot be read.
 pub(super) fn unreadable(display_path: &str, error: &io::Error) -> Diagnostic {
     if error.kind() == io::ErrorKind::NotFound {
-        return spec::no_directory(display_path);
+        return if display_path == DEFAULT { nothing_found() } else { spec::no_directory(display_path) };
     }
     let diagnostic = Diagnostic::new(format!("cannot read directory `{display_path}`: {}", io_message(error)));
     let is_file = error.kind() == io::ErrorKind::NotADirectory;
     let hint = is_file.then(|| "`--specs` takes the directory that contains the specs, or compose files".to_owned());
     diagnostic.hint(hint)
+}
+
+/// The error if there is neither the spec directory that is looked for without `--specs`, nor a compose file.
+fn nothing_found() -> Diagnostic {
+    let names = compose::FILE_NAMES.map(|name| format!("`{name}`")).join(", ");
+    Diagnostic::new(format!("no specs found: neither the directory `{DEFAULT}` nor a compose file")).hint(format!(
+        "create `{DEFAULT}` and add specs, or select a directory or compose files with `--specs`; compose files are looked \
+         for here and in the directories above: {names}"
+    ))
 }

@@ -37,8 +37,8 @@ pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::value::{
-    ByteSize, Capability, DeviceCgroupRule, EnvName, EnvValue, FileName, ImageRef, IpAddress, MacAddress, Name,
-    OneOrMany, OutputKey, Period, Platform, ProfileName, Signal, Subnet, Text, Words,
+    ByteSize, Capability, DeviceCgroupRule, EnvName, EnvValue, FileName, GroupName, ImageRef, IpAddress, MacAddress,
+    Name, OneOrMany, OutputKey, Period, Platform, ProfileName, Signal, Subnet, Text, Words,
 };
 
 /// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
@@ -456,7 +456,7 @@ pub enum Rerun {
 pub struct Group {
     /// Name of the group. Defaults to the name of the directory that holds the spec directory.
     #[serde(default)]
-    pub name: Option<Name>,
+    pub name: Option<GroupName>,
     /// Name of the group's network. Defaults to the group's name.
     #[serde(default)]
     pub network: Option<Name>,

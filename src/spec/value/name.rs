@@ -45,6 +45,29 @@ text_value!(Name, text_only, "a name", {
     "examples": ["appdb", "todo-web"]
 });
 
+/// Name of a group: as that of a service, but it may end with `-` or `_`, as projects of docker compose may.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName(String);
+
+impl FromStr for GroupName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let start = text.trim_end_matches(['-', '_']);
+        if start.is_empty() || text.len() > MAX_NAME_LENGTH { text } else { start }.parse::<Name>()?;
+        Ok(Self(text.into()))
+    }
+}
+
+text_value!(GroupName, text_only, "a name", {
+    "type": "string",
+    "title": "name",
+    "description": "Lower-case letters, digits, `-` and `_`; begins with a letter or digit; at most 63 characters.",
+    "pattern": "^[a-z0-9][a-z0-9_-]*$",
+    "maxLength": 63,
+    "examples": ["shop"]
+});
+
 /// Name of a profile: letters, digits, `_`, `.` and `-`, beginning with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProfileName(String);
@@ -203,5 +226,7 @@ mod tests {
         let bad = ["", "-a", "a-", "_a", "A", "a.b", "a.new", "a b", "\u{e9}", "a/b", &longer];
         canonical::<Name>(&good.map(|name| (name, name)));
         canonical::<Name>(&bad.map(|name| (name, "")));
+        canonical::<GroupName>(&["a", "a-", "my-shop_", "0", &long].map(|name| (name, name)));
+        canonical::<GroupName>(&["", "-", "-a", "_a", "A-", "a.b", "a b", &longer].map(|name| (name, "")));
     }
 }

@@ -127,7 +127,7 @@ const RULES: &[(&str, Rule)] = &[
     ("sysctls", NotEmpty),
     ("tmpfs", NotEmpty),
     ("tty", Same),
-    ("ulimits", NotEmpty),
+    ("ulimits", By(|translator, value, document| translator.ulimits(value, document))),
     ("use_api_socket", By(|translator, value, document| translator.api_socket(value, document))),
     ("user", NotEmpty),
     ("userns_mode", NotEmpty),

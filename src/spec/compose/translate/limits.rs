@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::super::node::{Entry, Node, Style, Value};
 use super::super::values::printed;
 use super::super::{bytes, duration};
-use super::nodes::{entry, list, map, retext, set_field, text_at, text_of};
+use super::nodes::{entry, is_empty, is_extension, list, map, retext, set_field, text_at, text_of, without_extensions};
 use super::{Document, Translator};
 
 /// Converts a size; `None` for zero, which sets nothing. -1 stays.
@@ -139,10 +139,19 @@ impl<'a> Translator<'a> {
             let source = device.get("source").cloned();
             match source.filter(|source| source.text().is_some_and(|source| !source.starts_with('/'))) {
                 Some(cdi) => cdi,
-                None => device.clone(),
+                None => without_extensions(device),
             }
         });
         document.add_list("devices", &devices.span, items.collect());
+    }
+
+    pub(super) fn ulimits(&mut self, limits: &'a Node, document: &mut Document<'a>) {
+        let limits =
+            limits.entries().map(|Entry { key, value }| Entry { key: key.clone(), value: without_extensions(value) });
+        let limits: Vec<Entry> = limits.collect();
+        if let Some(first) = limits.first() {
+            document.add("ulimits", map(&first.key.span.clone(), limits));
+        }
     }
 
     pub(super) fn blkio(&mut self, config: &'a Node, document: &mut Document<'a>) {
@@ -213,7 +222,7 @@ fn operations(node: &Node) -> Option<Node> {
 
 /// A device request, without what is empty.
 fn request(request: &Node) -> Node {
-    let entries = request.entries().filter(|entry| !super::nodes::is_empty(&entry.value)).cloned();
+    let entries = request.entries().filter(|entry| !is_empty(&entry.value) && !is_extension(entry)).cloned();
     map(&request.span, entries.collect())
 }
 

@@ -34,6 +34,8 @@ pub struct Translation {
     pub services: BTreeMap<String, String>,
     /// What means nothing here, or something else.
     pub notes: Vec<Diagnostic>,
+    /// What the user should know once: it is as under docker compose, but may surprise.
+    pub tips: Vec<Diagnostic>,
 }
 
 /// A document.
@@ -65,7 +67,7 @@ fn translate_services(project: &Project, all: bool) -> Translation {
     let services = || project.root.get("services").into_iter().flat_map(Node::entries);
     let mut documents = Vec::new();
     for service in services() {
-        let notes = translator.notes.len();
+        let (notes, tips) = (translator.notes.len(), translator.tips.len());
         let root = translator.service(service);
         let left_out = std::mem::take(&mut translator.errors);
         let is_silent = !all && project.inactive.contains(&service.key.text);
@@ -73,6 +75,7 @@ fn translate_services(project: &Project, all: bool) -> Translation {
             false => Translated { root, left_out: diagnostics(project, left_out) },
             true => {
                 translator.notes.truncate(notes);
+                translator.tips.truncate(tips);
                 let root = if left_out.is_empty() { root } else { translator.only_name(service) };
                 Translated { root, left_out: Vec::new() }
             }
@@ -80,7 +83,8 @@ fn translate_services(project: &Project, all: bool) -> Translation {
     }
     documents.insert(0, Translated { root: translator.group(), left_out: Vec::new() });
     let names = services().map(|entry| (translator.services.of(&entry.key.text), entry.key.text.clone()));
-    Translation { documents, services: names.collect(), notes: diagnostics(project, translator.notes) }
+    let (notes, tips) = (diagnostics(project, translator.notes), diagnostics(project, translator.tips));
+    Translation { documents, services: names.collect(), notes, tips }
 }
 
 /// Returns errors or notes with their places.
@@ -134,12 +138,11 @@ struct Translator<'a> {
     links: BTreeMap<&'a str, Vec<Node>>,
     /// Builds by the images that they are called.
     builds: BTreeMap<String, &'a Node>,
-    /// The note about ports on all addresses has been made.
-    has_noted_ports: bool,
     /// Keys of the sections that services use.
     used: BTreeSet<(&'static str, String)>,
     errors: Vec<Problem>,
     notes: Vec<Problem>,
+    tips: Vec<Problem>,
 }
 
 /// The document of a service under way.
@@ -197,10 +200,10 @@ impl<'a> Translator<'a> {
             jobs,
             links,
             builds,
-            has_noted_ports: false,
             used: BTreeSet::new(),
             errors: Vec::new(),
             notes: Vec::new(),
+            tips: Vec::new(),
         }
     }
 

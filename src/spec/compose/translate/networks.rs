@@ -3,7 +3,7 @@
 use super::super::super::model::DEFAULT_NETWORK;
 use super::super::super::node::{Entry, Node};
 use super::super::values::{printed, text};
-use super::nodes::{entry, list, map, retext, set_field, text_at, text_of};
+use super::nodes::{entry, is_empty, is_extension, list, map, retext, set_field, text_at, text_of};
 use super::{Document, Translator};
 
 /// Modes of the network in which nothing is published.
@@ -40,10 +40,10 @@ impl<'a> Translator<'a> {
     }
 
     fn note_all_addresses(&mut self, port: &Node) {
-        if !std::mem::replace(&mut self.has_noted_ports, true) {
+        if self.tips.is_empty() {
             let message = "ports without an address listen on all addresses of the machine, as under docker compose";
             let hint = "write for example \"127.0.0.1:8080:80\" for this machine only";
-            self.notes.push(super::Problem::new(&port.span, message).hint(hint));
+            self.tips.push(super::Problem::new(&port.span, message).hint(hint));
         }
     }
 
@@ -51,7 +51,8 @@ impl<'a> Translator<'a> {
         let mut entries = Vec::new();
         for Entry { key, value } in networks.entries() {
             self.used.insert(("networks", key.text.clone()));
-            let settings = value.entries().filter(|entry| !super::nodes::is_empty(&entry.value)).cloned().collect();
+            let settings = value.entries().filter(|entry| !is_empty(&entry.value) && !is_extension(entry));
+            let settings = settings.cloned().collect();
             let settings = map(if value.is_null() { &key.span } else { &value.span }, settings);
             let mut network = entry(&self.networks.of(&key.text), settings);
             network.key.span = key.span.clone();

@@ -48,6 +48,19 @@ pub(super) fn is_empty(node: &Node) -> bool {
     }
 }
 
+/// Returns true for the key of an extension.
+pub(super) fn is_extension(entry: &&Entry) -> bool {
+    entry.key.text.starts_with("x-")
+}
+
+/// Removes the extensions of a map.
+pub(super) fn without_extensions(node: &Node) -> Node {
+    match &node.value {
+        Value::Map(entries) => map(&node.span, entries.iter().filter(|entry| !is_extension(entry)).cloned().collect()),
+        _ => node.clone(),
+    }
+}
+
 pub(super) fn is_true(node: &Node, key: &str) -> bool {
     node.get(key).is_some_and(|flag| flag.text() == Some("true"))
 }
