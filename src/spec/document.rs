@@ -1,6 +1,6 @@
 //! Decoder for one document: substitutes variables, selects the kind and explains errors with hints for that kind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,6 +27,16 @@ pub struct Document<T> {
     /// Uses of outputs.
     pub uses: Vec<OutputUse>,
     pub secrets: SecretFields,
+    /// Texts as they are written, by path, of the fields with references.
+    pub templates: BTreeMap<String, String>,
+}
+
+/// What the front end knows of the fields of a document.
+#[derive(Default)]
+struct Origins {
+    uses: Vec<OutputUse>,
+    secrets: SecretFields,
+    templates: BTreeMap<String, String>,
 }
 
 impl<T> Document<T> {
@@ -37,8 +47,8 @@ impl<T> Document<T> {
 
     /// Converts the spec.
     fn map<U>(self, convert: impl FnOnce(T) -> U) -> Document<U> {
-        let Self { file, source, root, spec, named, uses, secrets } = self;
-        Document { file, source, root, spec: convert(spec), named, uses, secrets }
+        let Self { file, source, root, spec, named, uses, secrets, templates } = self;
+        Document { file, source, root, spec: convert(spec), named, uses, secrets, templates }
     }
 
     /// Returns the location of a field's value, or of the document if the field is missing.
@@ -171,9 +181,9 @@ pub fn read(
     documents.missing.extend(missing);
     documents.variables.append(&mut found.variables);
     documents.secrets.extend(&found.secrets);
-    let (uses, secrets) = (found.outputs, found.fields);
+    let origins = Origins { uses: found.outputs, secrets: found.fields, templates: found.templates };
     migrate_old_spellings(&mut root);
-    decode_kind(root, file, path, (uses, secrets), documents, diagnostics);
+    decode_kind(root, file, path, origins, documents, diagnostics);
 }
 
 /// Decodes a document that was translated from a compose file: its variables have been substituted.
@@ -187,14 +197,14 @@ pub fn read_translated(
     documents.count += 1;
     let start = start_offset(&root);
     let path = Location::new(file, start..start).file.path().to_owned();
-    decode_kind(root, file, &path, (Vec::new(), secrets), documents, diagnostics);
+    decode_kind(root, file, &path, Origins { secrets, ..Origins::default() }, documents, diagnostics);
 }
 
 fn decode_kind(
     mut root: Node,
     file: &Arc<SourceText>,
     path: &str,
-    (uses, secrets): (Vec<OutputUse>, SecretFields),
+    Origins { uses, secrets, templates }: Origins,
     documents: &mut Documents,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
@@ -203,16 +213,16 @@ fn decode_kind(
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
             let document = typed(root, file, source, "service", documents, diagnostics);
-            documents.services.extend(document.map(|document| Document { uses, secrets, ..document }));
+            documents.services.extend(document.map(|document| Document { uses, secrets, templates, ..document }));
         }
         Ok(Kind::Job) => {
             let document = typed::<JobDocument>(root, file, source, "job", documents, diagnostics);
             let document = document.map(|document| document.map(Service::from));
-            documents.services.extend(document.map(|document| Document { uses, secrets, ..document }));
+            documents.services.extend(document.map(|document| Document { uses, secrets, templates, ..document }));
         }
         Ok(Kind::Group) => {
             let document = typed(root, file, source, "group", documents, diagnostics);
-            documents.groups.extend(document.map(|document| Document { uses, secrets, ..document }));
+            documents.groups.extend(document.map(|document| Document { uses, secrets, templates, ..document }));
         }
         Err((span, message, hint)) => {
             documents.remember_name(&root);
@@ -317,6 +327,7 @@ fn typed<T: DeserializeOwned>(
         named,
         uses: Vec::new(),
         secrets: SecretFields::new(),
+        templates: BTreeMap::new(),
     })
 }
 

@@ -100,6 +100,8 @@ pub struct Found {
     pub outputs: Vec<OutputUse>,
     /// Fields into which a variable or an output was inserted.
     pub fields: SecretFields,
+    /// Texts as they are written, by path, of all fields into which a variable or an output was inserted.
+    pub templates: BTreeMap<String, String>,
     /// The inserted values.
     pub secrets: Secrets,
     /// Variables that are not set, where that is no error.
@@ -179,6 +181,9 @@ pub fn interpolate(root: &mut Node, source: &str, variables: Variables<'_>, foun
                     let span = in_source(&error.span, &original, &node.span, source);
                     ReferenceError { span, ..error }
                 }));
+                if scalar.style == Style::Substituted {
+                    found.templates.insert(path.join("."), original.clone());
+                }
                 if scalar.style == Style::Substituted && !path.first().is_some_and(|field| is_public(field)) {
                     found.fields.insert(path.join("."), original.clone());
                     found.secrets.add_all(used.iter().filter_map(|name| variables.value(name)));

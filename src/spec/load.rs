@@ -192,7 +192,7 @@ fn assemble(
     reads: BTreeSet<String>,
 ) -> Specs {
     let group = documents.groups.into_iter().next();
-    let group = group.map(|Document { spec, source, uses, file, root, secrets, .. }| Loaded {
+    let group = group.map(|Document { spec, source, uses, file, root, secrets, templates, .. }| Loaded {
         spec,
         source,
         env_files: Vec::new(),
@@ -202,11 +202,12 @@ fn assemble(
         file,
         root,
         secrets,
+        templates,
     });
     let loaded = |(document, read): (Document<Service>, ReadFiles)| {
-        let Document { spec, source, uses, file, root, secrets, .. } = document;
+        let Document { spec, source, uses, file, root, secrets, templates, .. } = document;
         let ReadFiles { env_files, tree, seccomp } = read;
-        Loaded { spec, source, env_files, uses, tree, seccomp, file, root, secrets }
+        Loaded { spec, source, env_files, uses, tree, seccomp, file, root, secrets, templates }
     };
     let mut services: Vec<_> = documents.services.into_iter().zip(read).map(loaded).collect();
     let mut inactive: Vec<_> = inactive.into_iter().map(|document| loaded((document, ReadFiles::default()))).collect();

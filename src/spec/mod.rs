@@ -218,6 +218,8 @@ pub struct Loaded<T> {
     pub root: Node,
     /// Its secret fields.
     pub secrets: SecretFields,
+    /// Texts as they are written, by path, of the fields with references; none of documents from compose files.
+    pub templates: BTreeMap<String, String>,
 }
 
 impl<T> Loaded<T> {
