@@ -21,11 +21,12 @@
 //! - [`status`](mod@status): status of each service, derived from desired and observed state.
 //! - [`identity`]: names and labels by which drillmaster recognizes its containers.
 //! - [`lease`]: rules of the lease that keeps a second controller away from a group.
+//! - [`export`]: specs as files of other programs.
 //! - [`render`]: all output.
 //! - [`cli`]: the commands.
 //!
-//! `spec`, `desired`, `observed`, `identity`, `lease`, `plan` and `status` are pure: no files, no clock, no environment, no engine;
-//! they receive text and time as arguments. `engine` may import `desired` and `observed`; `control` may import everything
+//! `spec`, `desired`, `observed`, `identity`, `lease`, `plan`, `status` and `export` are pure: no files, no clock, no environment, no
+//! engine; they receive text and time as arguments. `engine` may import `desired` and `observed`; `control` may import everything
 //! but `cli` and `render`. `tests/layering.rs` checks these rules.
 
 pub mod capabilities;
@@ -33,6 +34,7 @@ pub mod cli;
 pub mod control;
 pub mod desired;
 pub mod engine;
+pub mod export;
 pub mod identity;
 pub mod lease;
 pub mod observed;

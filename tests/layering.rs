@@ -18,6 +18,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("plan", &["types", "spec", "capabilities", "identity", "desired", "observed"]),
     ("status", &["types", "spec", "capabilities", "identity", "desired", "observed", "plan"]),
     ("engine", &["types", "spec", "capabilities", "identity", "desired", "observed"]),
+    ("export", &["spec", "identity", "desired"]),
     (
         "control",
         &["types", "spec", "capabilities", "identity", "lease", "desired", "observed", "plan", "status", "engine"],
@@ -36,6 +37,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "status",
             "engine",
             "control",
+            "export",
         ],
     ),
     (
@@ -52,13 +54,15 @@ const MODULES: &[(&str, &[&str])] = &[
             "status",
             "engine",
             "control",
+            "export",
             "render",
         ],
     ),
 ];
 
 /// Modules without clock, files, environment, randomness or engine, and the paths that would introduce them.
-const PURE: &[&str] = &["types", "identity", "lease", "spec", "capabilities", "desired", "observed", "plan", "status"];
+const PURE: &[&str] =
+    &["types", "identity", "lease", "spec", "capabilities", "desired", "observed", "plan", "status", "export"];
 const IMPURE: &[&str] = &[
     "tokio",
     "bollard",

@@ -186,8 +186,34 @@ pub enum Command {
     Render(Render),
     /// Write specs that say what compose files say, a file for each service (no engine needed)
     Import(Import),
+    /// Write the specs as a file of another program (no engine needed)
+    #[command(subcommand)]
+    Export(Export),
     /// Print the JSON Schema of the specs (no engine needed)
     Schema,
+}
+
+/// Kind of file that `export` writes.
+#[derive(Debug, Subcommand)]
+pub enum Export {
+    /// Write a compose file for the same volumes and networks; what it cannot say is a comment at its place, and makes the
+    /// exit code 1
+    Compose(ExportCompose),
+}
+
+/// Arguments of `export compose`.
+#[derive(Debug, Args)]
+pub struct ExportCompose {
+    /// Service names; their dependencies are included [default: all, whatever their profiles, or with --profile the active
+    /// ones]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// File to write; paths in it are relative to its directory [default: print it, relative to this directory]
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
+    /// Overwrite the file
+    #[arg(long, requires = "into")]
+    pub force: bool,
 }
 
 /// Selected services.

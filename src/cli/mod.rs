@@ -5,6 +5,7 @@ mod ask;
 mod diff;
 mod doctor;
 mod exec;
+mod export;
 mod follow;
 mod graph;
 mod groups;
@@ -160,6 +161,7 @@ async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
         Command::Validate => spec::validate(&cli.global, style),
         Command::Render(render) => spec::render(&cli.global, render, style),
         Command::Import(import) => import::import(&cli.global, import, style),
+        Command::Export(export) => export::export(&cli.global, export, style),
         Command::Schema => spec::schema(style),
     }
 }

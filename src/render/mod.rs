@@ -6,6 +6,7 @@
 pub mod diagnostics;
 pub mod doctor;
 pub mod event_log;
+pub mod export;
 pub mod graph;
 pub mod groups;
 pub mod json;
