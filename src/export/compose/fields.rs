@@ -23,7 +23,7 @@ use Rule::{By, Elsewhere, Key, Map, Unsaid};
 
 /// The fields of services and jobs, in the order in which they are written.
 pub(super) const FIELDS: &[(&str, Rule)] = &[
-    ("name", Elsewhere),
+    ("name", By(|writer| writer.container_name())),
     ("image", Key("image", |it| yaml(&it.image))),
     ("build", By(|writer| writer.build())),
     ("pull", By(|writer| writer.pull())),

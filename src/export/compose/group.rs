@@ -1,26 +1,19 @@
 //! What services share: networks, volumes, configs and secrets.
 
-use std::collections::BTreeSet;
-
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::fields::HOOKS;
 use super::output::{Item, Line, entry, is_empty, yaml};
-use super::service::Project;
+use super::service::{Project, Used};
 use super::written::{PLACE, Unsaid, Written};
 use crate::identity;
 use crate::spec::Diagnostic;
-use crate::spec::model::{
-    ContainerFields, DEFAULT_NETWORK, FileField, FileSource, Group, GroupNetwork, GroupVolume, Ipam, IpamRange,
-    MountSource,
-};
-use crate::spec::value::FileName;
+use crate::spec::model::{DEFAULT_NETWORK, FileField, FileSource, Group, GroupNetwork, GroupVolume, Ipam, IpamRange};
 
 /// Writes the sections of a group.
 pub(super) struct Sections<'a> {
     pub project: &'a Project<'a>,
-    /// Name of the group.
-    pub name: &'a str,
+    pub used: &'a Used,
     /// Name of its network on the engine.
     pub network: &'a str,
     pub written: Option<Written<'a, Group>>,
@@ -49,9 +42,9 @@ impl<'a> Sections<'a> {
         self.written.as_ref().map(|written| &written.loaded.spec)
     }
 
-    fn containers(&self) -> impl Iterator<Item = &'a ContainerFields> + use<'a> {
-        let services: Vec<_> = self.project.services.values().map(|loaded| &loaded.spec.container).collect();
-        services.into_iter()
+    /// The keys of a section that services name.
+    fn used(&self, section: &str) -> Vec<&'a str> {
+        self.used.iter().filter(|(used, _)| *used == section).map(|(_, name)| name.as_str()).collect()
     }
 
     fn hooks(&mut self) -> Vec<Line> {
@@ -96,15 +89,7 @@ impl<'a> Sections<'a> {
     }
 
     fn networks(&mut self) -> Vec<Line> {
-        let used: BTreeSet<&str> = self
-            .containers()
-            .filter(|container| container.network_mode.is_none())
-            .flat_map(|container| match container.networks.0.is_empty() {
-                true => vec![DEFAULT_NETWORK],
-                false => container.networks.0.keys().map(|name| name.as_str()).collect(),
-            })
-            .collect();
-        let entries = used.into_iter().flat_map(|name| {
+        let entries = self.used("networks").into_iter().flat_map(|name| {
             let spec = self.group().and_then(|group| group.networks.get(name)).cloned().flatten().unwrap_or_default();
             let fields = self.network(name, &spec);
             self.section_entry("networks", name, fields)
@@ -130,7 +115,7 @@ impl<'a> Sections<'a> {
             DEFAULT_NETWORK => Some(self.network.to_owned()),
             _ => name.as_ref().map(ToString::to_string),
         };
-        let own = own.filter(|name| *name != format!("{}_{key}", self.name) || *external);
+        let own = own.filter(|name| *name != format!("{}_{key}", self.project.group) || *external);
         let ipam = self.ipam(&path, key, ipam)?;
         // Of an IPv6 range, drillmaster concludes it.
         let has_ipv6 = network
@@ -194,14 +179,7 @@ impl<'a> Sections<'a> {
     }
 
     fn volumes(&mut self) -> Vec<Line> {
-        let mounts = self.containers().flat_map(|container| &container.volumes);
-        let used: BTreeSet<&str> = mounts
-            .filter_map(|mount| match &mount.source {
-                MountSource::Volume(name) => Some(name.as_str()),
-                _ => None,
-            })
-            .collect();
-        let entries = used.into_iter().flat_map(|name| {
+        let entries = self.used("volumes").into_iter().flat_map(|name| {
             let spec = self.group().and_then(|group| group.volumes.get(name)).cloned().flatten().unwrap_or_default();
             let fields = self.volume(name, &spec);
             self.section_entry("volumes", name, fields)
@@ -214,7 +192,7 @@ impl<'a> Sections<'a> {
         let own = match name {
             Some(name) => Some(name.to_string()),
             None if *external => None,
-            None => Some(identity::volume_name(self.name, key)),
+            None => Some(identity::volume_name(self.project.group, key)),
         };
         let fields = self.fields(
             &format!("volumes.{key}"),
@@ -231,9 +209,8 @@ impl<'a> Sections<'a> {
 
     fn files(&mut self, field: FileField) -> Vec<Line> {
         let Some(group) = self.group() else { return Vec::new() };
-        let uses = self.containers().flat_map(|container| field.uses(container));
-        let used: BTreeSet<&FileName> = uses.map(|file| &file.source).collect();
-        let defined = field.defined(group).iter().filter(|(name, _)| used.contains(name));
+        let used = self.used(field.name());
+        let defined = field.defined(group).iter().filter(|(name, _)| used.contains(&name.as_str()));
         let entries = defined.flat_map(|(name, source)| {
             let fields = self.file(&format!("{}.{name}", field.name()), source);
             self.section_entry(field.name(), name.as_str(), fields)

@@ -22,7 +22,7 @@ use crate::spec::{Diagnostic, Specs};
 use group::Sections;
 pub use output::{Compose, Item, Line};
 use paths::Directories;
-use service::{Project, Writer};
+use service::{Project, Used, Writer};
 use written::Written;
 
 /// What to export, and for which place.
@@ -52,6 +52,7 @@ pub fn export(request: &Request<'_>) -> Compose {
     let named = all.services.iter().map(|loaded| (loaded.spec.container.name.as_str(), loaded));
     let hostnames = desired.services.values().map(|service| (service.name.as_str(), service.hostname()));
     let project = Project {
+        group: &desired.group,
         directories: Directories { specs: &specs, file: &into },
         functions: &all.functions,
         services: named.filter(|(name, _)| is_selected(name)).collect(),
@@ -60,16 +61,17 @@ pub fn export(request: &Request<'_>) -> Compose {
     let mut compose = Compose::default();
     compose.lines.extend(header(&project, request.env_files).into_iter().map(Line::Comment));
     compose.lines.push(output::entry("name", desired.group.as_str()));
-    let mut services = Vec::new();
+    let (mut services, mut used) = (Vec::new(), Used::new());
     for (name, loaded) in &project.services {
-        let (lines, mut notes) = Writer::new(&project, loaded).service();
-        services.push(Line::Entry((*name).to_owned(), Item::Map(lines)));
-        compose.notes.append(&mut notes);
+        let mut written = Writer::new(&project, loaded).service();
+        services.push(Line::Entry((*name).to_owned(), Item::Map(written.lines)));
+        compose.notes.append(&mut written.notes);
+        used.append(&mut written.used);
     }
     compose.lines.push(Line::Entry("services".to_owned(), Item::Map(services)));
     let written = all.group.as_ref().map(|loaded| Written::new(loaded, "the group", &all.functions));
-    let (name, network) = (desired.group.as_str(), desired.network.as_str());
-    let (lines, mut notes) = Sections { project: &project, name, network, written, notes: Vec::new() }.write();
+    let network = desired.network.as_str();
+    let (lines, mut notes) = Sections { project: &project, used: &used, network, written, notes: Vec::new() }.write();
     compose.lines.extend(lines);
     compose.notes.append(&mut notes);
     let place = |note: &Diagnostic| note.location.as_ref().map(|at| (at.file.path().to_owned(), at.span.start));

@@ -57,7 +57,12 @@ impl Writer<'_> {
         for (at, mount) in self.spec.container.volumes.iter().enumerate() {
             let path = format!("volumes.{at}");
             match self.mount(&path, mount) {
-                Ok(item) => items.push(item),
+                Ok(item) => {
+                    items.push(item);
+                    if let MountSource::Volume(name) = &mount.source {
+                        self.used.insert(("volumes", name.to_string()));
+                    }
+                }
                 Err(unsaid) => self.refuse(&path, &unsaid),
             }
             if mount.on_change.is_some() {

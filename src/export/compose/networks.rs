@@ -15,9 +15,11 @@ impl Writer<'_> {
         }
         let networks = match self.written.value("aliases", &container.aliases) {
             Ok(Yaml::Sequence(aliases)) => self.networks_with(&aliases),
-            Ok(_) => return,
+            Ok(_) => Ok(Yaml::Null),
             Err(unsaid) => Err(unsaid),
         };
+        let names = container.networks.0.keys().map(|name| name.as_str()).filter(|_| networks.is_ok());
+        self.used.extend(names.map(|name| ("networks", name.to_owned())));
         self.add("networks", "networks", networks);
     }
 

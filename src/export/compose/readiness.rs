@@ -10,6 +10,7 @@ use super::service::Writer;
 use super::written::Unsaid;
 use crate::spec::model::{
     Check, Condition, Dependency, Health, Healthcheck, HealthcheckTest, Hook, HookAction, Kind, Ping, Service,
+    shared_namespaces,
 };
 use crate::spec::value::Period;
 
@@ -30,7 +31,21 @@ fn has_health_check(service: &Service) -> bool {
 impl Writer<'_> {
     pub fn dependencies(&mut self) {
         let mut lines = Vec::new();
-        for dependency in &self.spec.container.dependencies {
+        let container = &self.spec.container;
+        // A shared namespace implies one.
+        let shared = shared_namespaces(container).map(|(_, name)| Dependency {
+            name: name.clone(),
+            condition: None,
+            restart: true,
+            required: true,
+        });
+        let mut dependencies = container.dependencies.clone();
+        for shared in shared {
+            if !dependencies.iter().any(|dependency| dependency.name == shared.name) {
+                dependencies.push(shared);
+            }
+        }
+        for dependency in &dependencies {
             let name = dependency.name.as_str();
             match self.project.services.get(name) {
                 Some(target) => lines.push(Line::Entry(name.to_owned(), condition(dependency, &target.spec))),
@@ -77,7 +92,7 @@ impl Writer<'_> {
         ];
         let mut fields: Mapping = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
         if let Some(Health { retries: Some(retries), .. }) = self.spec.health {
-            fields.insert("retries".into(), retries.into());
+            fields.insert("retries".into(), self.written.value("health.retries", retries)?);
         }
         Ok(fields.into())
     }

@@ -1,6 +1,6 @@
 //! The entry of a service or job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_yaml::{Mapping, Value as Yaml};
 
@@ -8,9 +8,10 @@ use super::fields::{FIELDS, Rule};
 use super::output::{Item, Line, entry, is_empty, map, yaml};
 use super::paths::Directories;
 use super::written::{PLACE, Unsaid, Written};
+use crate::identity;
 use crate::spec::model::{
-    Build, DeviceRequest, FileUse, Kind, MemorySwap, OnFailure, Order, Pull, Rerun, Resources, RestartPolicy,
-    SecurityOpt, Service, Update,
+    Build, DEFAULT_NETWORK, DeviceRequest, FileUse, Kind, MemorySwap, OnFailure, Order, Pull, Rerun, Resources,
+    RestartPolicy, SecurityOpt, Service, Update,
 };
 use crate::spec::node::Value;
 use crate::spec::value::{Period, Text};
@@ -18,6 +19,8 @@ use crate::spec::{Diagnostic, Loaded};
 
 /// What all services of the file share.
 pub(super) struct Project<'a> {
+    /// Name of the group.
+    pub group: &'a str,
     pub directories: Directories<'a>,
     pub functions: &'a [String],
     /// The services that are written, by name.
@@ -33,18 +36,23 @@ pub(super) struct Writer<'a> {
     pub written: Written<'a, Service>,
     pub lines: Vec<Line>,
     pub notes: Vec<Diagnostic>,
+    /// Networks, volumes, configs and secrets of the group that the entry names.
+    pub used: Used,
 }
+
+/// What services name of the group: sections of the file, and keys in them.
+pub(super) type Used = BTreeSet<(&'static str, String)>;
 
 impl<'a> Writer<'a> {
     pub fn new(project: &'a Project<'a>, loaded: &'a Loaded<Service>) -> Writer<'a> {
         let written = Written::new(loaded, loaded.spec.container.name.as_str(), project.functions);
-        Writer { project, spec: &loaded.spec, written, lines: Vec::new(), notes: Vec::new() }
+        Writer { project, spec: &loaded.spec, written, lines: Vec::new(), notes: Vec::new(), used: Used::new() }
     }
 
     /// Writes all fields.
-    pub fn service(mut self) -> (Vec<Line>, Vec<Diagnostic>) {
+    pub fn service(mut self) -> Writer<'a> {
         for (field, rule) in FIELDS {
-            let before = self.lines.len();
+            let (lines, used) = (self.lines.len(), self.used.clone());
             match rule {
                 Rule::Key(key, value) => self.key(field, key, value(&self.spec.container)),
                 Rule::Map(key, value) => self.texts(field, key, value(&self.spec.container)),
@@ -53,12 +61,17 @@ impl<'a> Writer<'a> {
                 Rule::Unsaid(_) | Rule::Elsewhere => {}
             }
             // The value of a variable must not be written.
-            if self.written.left(field).is_some() && !matches!(rule, Rule::Elsewhere) {
-                self.lines.truncate(before);
+            if *field != "name" && self.written.left(field).is_some() {
+                self.lines.truncate(lines);
+                self.used = used;
                 self.unsaid(field, PLACE);
             }
         }
-        (self.lines, self.notes)
+        let is_placed = |line: &Line| matches!(line, Line::Entry(key, _) if key == "networks" || key == "network_mode");
+        if !self.lines.iter().any(is_placed) {
+            self.used.insert(("networks", DEFAULT_NETWORK.to_owned()));
+        }
+        self
     }
 
     /// Returns true if a field is written in the spec.
@@ -127,6 +140,14 @@ impl<'a> Writer<'a> {
         match self.written.node(field).map(|node| &node.value) {
             Some(Value::Seq(_)) => format!("{field}.{index}"),
             _ => field.to_owned(),
+        }
+    }
+
+    /// The name that the container has here, so that it cannot run under both; replicas have theirs under compose as well.
+    pub fn container_name(&mut self) {
+        if self.spec.replicas.is_none() {
+            let name = identity::container_name(self.project.group, self.spec.container.name.as_str());
+            self.lines.push(entry("container_name", name));
         }
     }
 
@@ -352,7 +373,11 @@ impl<'a> Writer<'a> {
         let container = &self.spec.container;
         let uses = if field == "configs" { &container.configs } else { &container.secrets };
         let files = uses.iter().enumerate();
-        let files = files.map(|(at, file)| self.file(&format!("{field}.{at}"), field, file)).collect();
+        let files: Result<Yaml, Unsaid> =
+            files.map(|(at, file)| self.file(&format!("{field}.{at}"), field, file)).collect();
+        if files.is_ok() {
+            self.used.extend(uses.iter().map(|file| (field, file.source.to_string())));
+        }
         self.add(field, field, files);
     }
 
