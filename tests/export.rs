@@ -116,7 +116,7 @@ name: db
 image: "postgres:${PG:-17}"
 env: {PASSWORD: "${PASSWORD}", PLAIN: "$HOME $$5 022", OFF: "off", ZERO: 022, GONE: null}
 env_file: [db.env, "./${STAGE:-dev}.env"]
-volumes: ["pg:/data", "media:/media:ro", "./init:/init:ro,z", {type: bind, source: ../made, target: /made, create: true}]
+volumes: ["pg:/data", "media:/media:ro", "v:/v", "./init:/init:ro,z", {type: bind, source: ../made, target: /made, create: true}]
 ping: {exec: [pg_isready, -U, "${NAME}"], interval: 10s, timeout: 60s}
 health: {retries: 5}
 networks: {back: {aliases: [pg], ipv4_address: 10.1.0.5}}
@@ -191,7 +191,7 @@ fn named_services_come_with_their_dependencies() {
     };
     assert_eq!(keys("services"), ["db", "migrate"]);
     assert_eq!(keys("networks"), ["back"]);
-    assert_eq!(keys("volumes"), ["media", "pg"]);
+    assert_eq!(keys("volumes"), ["media", "pg", "v"]);
     assert!(value.get("configs").is_none());
 }
 

@@ -18,6 +18,7 @@ mod drift;
 mod edit;
 mod examples;
 mod exec;
+mod export;
 mod failure;
 mod fields;
 mod files;

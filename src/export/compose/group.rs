@@ -49,14 +49,14 @@ impl<'a> Sections<'a> {
 
     fn hooks(&mut self) -> Vec<Line> {
         match self.group() {
-            Some(group) if group.on.hooks().next().is_some() => self.refused("on", &Unsaid::new(HOOKS)),
+            Some(group) if group.on.hooks().next().is_some() => self.refused("on", Unsaid(HOOKS)),
             _ => Vec::new(),
         }
     }
 
-    fn refused(&mut self, path: &str, unsaid: &Unsaid) -> Vec<Line> {
+    fn refused(&mut self, path: &str, unsaid: Unsaid) -> Vec<Line> {
         let Some(written) = &self.written else { return Vec::new() };
-        let (note, comment) = written.unsaid(path, &unsaid.reason);
+        let (note, comment) = written.unsaid(path, unsaid);
         self.notes.push(note);
         comment.into_iter().map(Line::Comment).collect()
     }
@@ -67,8 +67,8 @@ impl<'a> Sections<'a> {
         let left = self.written.as_ref().and_then(|written| written.left(&path));
         match (fields, left) {
             (Ok(fields), None) => vec![entry(name, fields)],
-            (Ok(_), Some(_)) => self.refused(&path, &Unsaid::new(PLACE)),
-            (Err(unsaid), _) => self.refused(&path, &unsaid),
+            (Ok(_), Some(_)) => self.refused(&path, Unsaid(PLACE)),
+            (Err(unsaid), _) => self.refused(&path, unsaid),
         }
     }
 

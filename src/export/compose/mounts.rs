@@ -63,7 +63,7 @@ impl Writer<'_> {
                         self.used.insert(("volumes", name.to_string()));
                     }
                 }
-                Err(unsaid) => self.refuse(&path, &unsaid),
+                Err(unsaid) => self.refuse(&path, unsaid),
             }
             if mount.on_change.is_some() {
                 self.unsaid(&format!("{path}.on_change"), "docker compose does not watch mounted files");
@@ -87,11 +87,13 @@ impl Writer<'_> {
         let target = text("target", target)?;
         let MountOptions { nocopy, subpath, .. } = options;
         match source {
+            // Compose takes one letter for a drive.
+            MountSource::Volume(name) if name.as_str().len() == 1 => self.long_mount(path, mount, target, &text),
             MountSource::Anonymous | MountSource::Volume(_) if subpath.is_none() => {
                 // The name of a volume is a key of the file.
                 let name = match source {
                     MountSource::Volume(name) if text("source", name.as_str())? != name.as_str() => {
-                        return Err(Unsaid::new(PLACE));
+                        return Err(Unsaid(PLACE));
                     }
                     MountSource::Volume(name) => format!("{name}:"),
                     _ => String::new(),
@@ -121,7 +123,7 @@ impl Writer<'_> {
         let (kind, source) = match &mount.source {
             MountSource::Anonymous => ("volume", None),
             MountSource::Volume(name) if text("source", name.as_str())? != name.as_str() => {
-                return Err(Unsaid::new(PLACE));
+                return Err(Unsaid(PLACE));
             }
             MountSource::Volume(name) => ("volume", Some(name.to_string())),
             MountSource::Bind(source) => {
@@ -188,7 +190,7 @@ fn parts_of(template: &str, source: &MountSource) -> Result<(Option<String>, Str
     match split(template)[..] {
         [target] if is_anonymous => Ok((None, target.to_owned())),
         [source, target] | [source, target, _] if !is_anonymous => Ok((Some(source.to_owned()), target.to_owned())),
-        _ => Err(Unsaid::new(PLACE)),
+        _ => Err(Unsaid(PLACE)),
     }
 }
 
@@ -214,7 +216,7 @@ fn templated_port(template: &str, ports: &Ports) -> Result<String, Unsaid> {
         ["*", "", container] => Ok(container.to_owned()),
         ["*", host, container] => Ok(format!("{host}:{container}")),
         [_, _, _] => Ok(template.to_owned()),
-        _ => Err(Unsaid::new(PLACE)),
+        _ => Err(Unsaid(PLACE)),
     }
 }
 

@@ -35,7 +35,7 @@ impl Directories<'_> {
         };
         match head {
             "" if value.starts_with(['/', '~']) || self.specs == self.file => Ok(template.to_owned()),
-            "" if known.is_empty() => Err(Unsaid::new("the path begins with a variable, and is relative to the specs")),
+            "" if known.is_empty() => Err(Unsaid("the path begins with a variable, and is relative to the specs")),
             head => {
                 let head = self.rebased(&head.replace("$$", "$"));
                 Ok(format!("{}/{tail}", head.trim_end_matches('/')))

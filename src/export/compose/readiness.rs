@@ -65,7 +65,7 @@ impl Writer<'_> {
                     self.lines.push(Line::Comment("the ping of the specs".to_owned()));
                     return self.lines.push(entry("healthcheck", check));
                 }
-                Err(unsaid) => return self.refuse("ping", &unsaid),
+                Err(unsaid) => return self.refuse("ping", unsaid),
             },
             Check::Tcp(_) | Check::Http(_) => {
                 "a health check runs a command in the container; write one with a tool that the image has"
@@ -81,7 +81,7 @@ impl Writer<'_> {
         let mut test = vec![Yaml::from("CMD")];
         match self.written.words("ping.exec", words)? {
             Yaml::Sequence(words) => test.extend(words),
-            _ => return Err(Unsaid::new("its command is a string with variables; write a list")),
+            _ => return Err(Unsaid("its command is a string with variables; write a list")),
         }
         let time = |path: &str, time: Duration| self.written.text(path, &Period::new(time).to_string());
         let fields = [
@@ -154,7 +154,7 @@ impl Writer<'_> {
         self.hooks("pre_stop", &self.spec.pre_stop, None);
     }
 
-    fn hooks(&mut self, field: &str, hooks: &[Hook], refused: Option<&str>) {
+    fn hooks(&mut self, field: &str, hooks: &[Hook], refused: Option<&'static str>) {
         if hooks.is_empty() {
             return;
         }
@@ -166,11 +166,11 @@ impl Writer<'_> {
                     let words = self.written.words(&format!("{}.exec", self.item(field, at)), words)?;
                     Ok(Yaml::from(Mapping::from_iter([(Yaml::from("command"), words)])))
                 }
-                (HookAction::Exec(_), Some(reason)) => Err(Unsaid::new(reason)),
+                (HookAction::Exec(_), Some(reason)) => Err(Unsaid(reason)),
                 (HookAction::Exec(_), None) => {
-                    Err(Unsaid::new("docker compose passes nothing to hooks, and takes no outputs"))
+                    Err(Unsaid("docker compose passes nothing to hooks, and takes no outputs"))
                 }
-                _ => Err(Unsaid::new(HOOKS)),
+                _ => Err(Unsaid(HOOKS)),
             })
             .collect();
         self.add(field, field, hooks);

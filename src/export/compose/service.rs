@@ -89,25 +89,24 @@ impl<'a> Writer<'a> {
         match value {
             Ok(value) if is_empty(&value) => {}
             Ok(value) => self.lines.push(entry(key, value)),
-            Err(unsaid) => self.refuse(field, &unsaid),
+            Err(unsaid) => self.refuse(field, unsaid),
         }
     }
 
-    pub fn refuse(&mut self, field: &str, unsaid: &Unsaid) {
+    pub fn refuse(&mut self, field: &str, unsaid: Unsaid) {
         let lines = self.refused(field, unsaid);
         self.lines.extend(lines);
     }
 
     /// Notes why a field cannot be written; returns the comment.
-    pub fn refused(&mut self, field: &str, unsaid: &Unsaid) -> Vec<Line> {
-        // A value that depends on something unknown is left out as a whole.
-        let (note, comment) = self.written.unsaid(field, &unsaid.reason);
+    pub fn refused(&mut self, field: &str, unsaid: Unsaid) -> Vec<Line> {
+        let (note, comment) = self.written.unsaid(field, unsaid);
         self.notes.push(note);
         comment.into_iter().map(Line::Comment).collect()
     }
 
-    pub fn unsaid(&mut self, path: &str, reason: &str) {
-        self.refuse(path, &Unsaid::new(reason));
+    pub fn unsaid(&mut self, path: &str, reason: &'static str) {
+        self.refuse(path, Unsaid(reason));
     }
 
     /// Writes a map of texts; those that cannot be written are left out one by one.
@@ -119,7 +118,7 @@ impl<'a> Writer<'a> {
             let path = format!("{field}.{name}");
             match self.written.value(&path, value) {
                 Ok(value) => lines.push(Line::Entry(name, Item::Value(value))),
-                Err(unsaid) => lines.extend(self.refused(&path, &unsaid)),
+                Err(unsaid) => lines.extend(self.refused(&path, unsaid)),
             }
         }
         self.lines.extend(map(key, lines));
@@ -172,7 +171,7 @@ impl<'a> Writer<'a> {
         if let Some(words) = words {
             match self.written.words(field, words) {
                 Ok(words) => self.lines.push(entry(field, words)),
-                Err(unsaid) => self.refuse(field, &unsaid),
+                Err(unsaid) => self.refuse(field, unsaid),
             }
         }
     }
@@ -188,7 +187,7 @@ impl<'a> Writer<'a> {
             };
             match self.written.text(&path, value) {
                 Ok(text) => lines.push(entry(name.as_str(), text)),
-                Err(unsaid) => lines.extend(self.refused(&path, &unsaid)),
+                Err(unsaid) => lines.extend(self.refused(&path, unsaid)),
             }
         }
         self.lines.extend(map("environment", lines));
@@ -246,9 +245,9 @@ impl<'a> Writer<'a> {
             let path = format!("security_opt.{at}");
             match option {
                 SecurityOpt::Text(text) => self.written.text(&path, text).map(Yaml::from),
-                SecurityOpt::Seccomp(_) => Err(Unsaid::new("docker compose reads seccomp profiles from files only")),
+                SecurityOpt::Seccomp(_) => Err(Unsaid("docker compose reads seccomp profiles from files only")),
                 // As a path, its variables have their places in the text.
-                SecurityOpt::SeccompFile(_) if self.written.template(&path)?.is_some() => Err(Unsaid::new(PLACE)),
+                SecurityOpt::SeccompFile(_) if self.written.template(&path)?.is_some() => Err(Unsaid(PLACE)),
                 SecurityOpt::SeccompFile(file) => {
                     Ok(format!("seccomp={}", self.project.directories.rebased(file)).into())
                 }
@@ -343,7 +342,7 @@ impl<'a> Writer<'a> {
         let replicas = self.written.value("replicas", self.spec.replicas);
         let replicas = match replicas {
             Ok(replicas) => replicas,
-            Err(unsaid) => return self.refuse("replicas", &unsaid),
+            Err(unsaid) => return self.refuse("replicas", unsaid),
         };
         let mut deploy = Mapping::new();
         if !replicas.is_null() {

@@ -11,23 +11,9 @@ use crate::spec::node::{Entry, Node, Resolved, Value};
 use crate::spec::secrets::HIDDEN;
 use crate::spec::{Diagnostic, Loaded, Location};
 
-/// Something that a compose file cannot say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unsaid {
-    /// Path in the document; empty: the field.
-    pub path: String,
-    pub reason: String,
-}
-
-impl Unsaid {
-    pub fn new(reason: &str) -> Unsaid {
-        Unsaid { path: String::new(), reason: reason.to_owned() }
-    }
-
-    fn at(path: &str, reason: &str) -> Unsaid {
-        Unsaid { path: path.to_owned(), reason: reason.to_owned() }
-    }
-}
+/// Why a compose file cannot say something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unsaid(pub &'static str);
 
 const OUTPUT: &str = "it uses an output of a hook or job";
 const PROGRAM: &str = "its value comes from a variable that a program has read";
@@ -52,15 +38,15 @@ impl<'a, T> Written<'a, T> {
     /// Returns the text of a scalar if it has variables.
     pub fn template(&self, path: &str) -> Result<Option<String>, Unsaid> {
         if self.loaded.uses.iter().any(|output| output.field == path) {
-            return Err(Unsaid::at(path, OUTPUT));
+            return Err(Unsaid(OUTPUT));
         }
         match self.loaded.templates.get(path) {
-            Some(template) if template.contains("${context.") => Err(Unsaid::at(path, OUTPUT)),
+            Some(template) if template.contains("${context.") => Err(Unsaid(OUTPUT)),
             Some(template) => {
                 self.done.borrow_mut().insert(path.to_owned());
                 Ok(Some(escaped(template)))
             }
-            None if self.is_hidden(path) => Err(Unsaid::at(path, PROGRAM)),
+            None if self.is_hidden(path) => Err(Unsaid(PROGRAM)),
             None => Ok(None),
         }
     }
@@ -91,7 +77,7 @@ impl<'a, T> Written<'a, T> {
             }
             Yaml::Sequence(items) => match (items.as_slice(), self.template(path)?) {
                 ([_], Some(text)) => Ok(Yaml::Sequence(vec![text.into()])),
-                (_, Some(_)) => Err(Unsaid::at(path, PLACE)),
+                (_, Some(_)) => Err(Unsaid(PLACE)),
                 (_, None) => items.into_iter().enumerate().map(|(at, item)| inner(&at.to_string(), item)).collect(),
             },
             Yaml::String(text) => self.text(path, &text).map(Yaml::from),
@@ -118,7 +104,7 @@ impl<'a, T> Written<'a, T> {
     }
 
     /// Marks what is below a path as left out, and returns the note and the comment about it.
-    pub fn unsaid(&self, path: &str, reason: &str) -> (Diagnostic, Vec<String>) {
+    pub fn unsaid(&self, path: &str, Unsaid(reason): Unsaid) -> (Diagnostic, Vec<String>) {
         self.done.borrow_mut().insert(path.to_owned());
         let (node, location) = self.find(path);
         let message = format!("`{path}` of {} cannot be said in a compose file: {reason}", self.subject);
