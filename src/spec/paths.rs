@@ -24,14 +24,16 @@ pub(crate) fn clean(path: &str) -> String {
     }
 }
 
-/// Returns an absolute path relative to an absolute directory; both are clean.
-pub(crate) fn relative(from: &str, path: &str) -> String {
-    let parts = |path: &'_ str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let (from, path) = (parts(from), parts(path));
-    let common = from.iter().zip(&path).take_while(|(one, other)| one == other).count();
-    let up = from[common..].iter().map(|_| "..".to_owned());
-    let relative: Vec<String> = up.chain(path[common..].iter().cloned()).collect();
-    if relative.is_empty() { ".".to_owned() } else { relative.join("/") }
+/// Returns a path relative to a directory: `./conf`, `../conf`. Both are absolute and clean.
+pub(crate) fn relative(directory: &str, path: &str) -> String {
+    fn parts(path: &str) -> Vec<&str> {
+        path.split('/').filter(|part| !part.is_empty()).collect()
+    }
+    let (directory, path) = (parts(directory), parts(path));
+    let common = directory.iter().zip(&path).take_while(|(one, other)| one == other).count();
+    let up = directory.len() - common;
+    let start = if up == 0 { vec!["."] } else { vec![".."; up] };
+    [&start[..], &path[common..]].concat().join("/")
 }
 
 /// Returns the directory of a file.
@@ -61,7 +63,7 @@ mod tests {
         assert_eq!(clean("../a/.."), "..");
         assert_eq!(clean(""), ".");
         assert_eq!(relative("/p/specs", "/p/data"), "../data");
-        assert_eq!(relative("/p", "/p/data/x"), "data/x");
+        assert_eq!(relative("/p", "/p/data/x"), "./data/x");
         assert_eq!(relative("/p", "/p"), ".");
         assert_eq!(relative("/p/a", "/q"), "../../q");
         assert_eq!([parent("/a/b"), parent("/a"), parent("/")], ["/a", "/", "/"]);

@@ -101,6 +101,7 @@ impl Running {
             working_directory: self.directory.to_str().unwrap(),
             home: environment.get("HOME").map(String::as_str),
             environment: &environment,
+            lenient: false,
             access: &Disk,
         });
         loaded.project.expect("there are no compose files").map_err(|errors| errors[0].to_string())

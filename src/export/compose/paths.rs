@@ -16,13 +16,13 @@ impl Directories<'_> {
     /// Converts a path, with dollars doubled. Absolute ones and those below the home directory stay.
     pub fn rebased(self, path: &str) -> String {
         let is_fixed = path.starts_with('/') || path == "~" || path.starts_with("~/");
-        let path = if is_fixed { path.to_owned() } else { relative(self.file, &paths::join(self.specs, path)) };
+        let path = if is_fixed { path.to_owned() } else { paths::relative(self.file, &paths::join(self.specs, path)) };
         path.replace('$', "$$")
     }
 
     /// Returns an absolute path as one relative to the compose file.
     pub fn relative(self, path: &str) -> String {
-        relative(self.file, path)
+        paths::relative(self.file, path)
     }
 
     /// Converts a path with variables as it is written in the compose file: `./${DIR}/conf`. `value`: the path.
@@ -42,16 +42,6 @@ impl Directories<'_> {
             }
         }
     }
-}
-
-/// Returns a path relative to a directory: `./conf`, `../conf`. Both are absolute and clean.
-fn relative(directory: &str, path: &str) -> String {
-    let parts = |path: &str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let (directory, path) = (parts(directory), parts(path));
-    let common = directory.iter().zip(&path).take_while(|(one, other)| one == other).count();
-    let up = directory.len() - common;
-    let start = if up == 0 { vec![".".to_owned()] } else { vec!["..".to_owned(); up] };
-    start.iter().chain(&path[common..]).map(String::as_str).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::output::{Item, Line, entry, is_empty, map, yaml};
 use super::paths::Directories;
 use super::written::{PLACE, Unsaid, Written};
 use crate::identity;
+use crate::spec::build::Dockerfile;
 use crate::spec::model::{
     Build, DEFAULT_NETWORK, DeviceRequest, FileUse, Kind, MemorySwap, OnFailure, Order, Pull, Rerun, Resources,
     RestartPolicy, SecurityOpt, Service, Update,
@@ -213,7 +214,13 @@ impl<'a> Writer<'a> {
         let is_short = self.written.node("build").is_some_and(|node| node.text().is_some());
         let mut fields = Mapping::new();
         fields.insert("context".into(), self.path(if is_short { "build" } else { "build.context" }, context)?);
-        for (key, value) in [("dockerfile", dockerfile), ("target", target)] {
+        let dockerfile = match dockerfile {
+            Dockerfile::File(path) => {
+                ("dockerfile", Some(path).filter(|_| self.written.node("build.dockerfile").is_some()))
+            }
+            Dockerfile::Inline(text) => ("dockerfile_inline", Some(text)),
+        };
+        for (key, value) in [dockerfile, ("target", target.as_ref())] {
             if let Some(value) = value {
                 fields.insert(key.into(), self.written.text(&format!("build.{key}"), value)?.into());
             }

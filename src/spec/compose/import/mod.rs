@@ -99,7 +99,8 @@ pub fn import(project: &Project, into: &str, access: &dyn Files, selected: Servi
         services.into_iter().map(|document| importer.service(document, &translation.services)).collect();
     let groups = groups.into_iter().map(|document| importer.group(&document.root, &services));
     let files = groups.collect::<Vec<_>>().into_iter().chain(services).collect();
-    let mut notes = [&project.notes[..], &translation.notes, &diagnostics(project, importer.texts.notes)].concat();
+    let own = diagnostics(project, importer.texts.notes);
+    let mut notes = [&project.notes[..], &translation.notes, &translation.tips, &own].concat();
     if selected == Services::All && !project.profiles.is_empty() {
         let profiles = project.profiles.join(",");
         let message = format!("COMPOSE_PROFILES activates {profiles}, which specs do not do");

@@ -174,11 +174,7 @@ impl<'a> Texts<'a> {
 
     /// Returns an absolute path relative to the specs.
     pub fn relative(&self, path: &str) -> String {
-        match relative(self.into, path) {
-            path if path.starts_with("..") => path,
-            path if path == "." => path,
-            path => format!("./{path}"),
-        }
+        relative(self.into, path)
     }
 
     /// Says something about the texts, once, at the first place.
