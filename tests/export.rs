@@ -14,6 +14,7 @@ use drillmaster::export::compose::{Compose, Request, export};
 use drillmaster::identity;
 use drillmaster::render::diagnostics;
 use drillmaster::render::export::{compose_json, compose_yaml};
+use drillmaster::spec::build::Dockerfile;
 use drillmaster::spec::compose::{self, FileKind, Files};
 use drillmaster::spec::model::{Build, Check, Condition, NetworkMode, RestartPolicy};
 use drillmaster::spec::starlark::NoPrograms;
@@ -29,7 +30,12 @@ fn variables(variables: &[(&str, &str)]) -> Variables {
 /// Build contexts that exist, whatever they are.
 fn tree(build: &Build) -> Tree {
     let context = build.context.trim_end_matches('/').rsplit('/').next().unwrap().to_owned();
-    Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into(), files: Default::default() }
+    Tree {
+        dockerfile: Dockerfile::File(format!("{context}/Dockerfile")),
+        context,
+        digest: "00ff".into(),
+        files: Default::default(),
+    }
 }
 
 fn messages(errors: Vec<Diagnostic>) -> String {
@@ -323,6 +329,7 @@ fn read_compose(directory: &Path, text: &str, environment: &Variables) -> Specs 
         working_directory: path,
         home: Some("/home/ann"),
         environment,
+        lenient: false,
         access: &access,
     });
     let project = loaded.project.unwrap().unwrap_or_else(|errors| panic!("{}\n{text}", messages(errors)));
