@@ -19,7 +19,7 @@ pub(super) fn export(global: &Global, export: &Export, style: Style) -> Result<E
 }
 
 fn compose(global: &Global, arguments: &ExportCompose, style: Style) -> Result<Exit, Failure> {
-    let (project, mut specs) = Project::with_specs(global, &arguments.services)?;
+    let (project, mut specs) = Project::with_specs(global, &arguments.services, true)?;
     if matches!(project.origin, Origin::Compose(_)) {
         let message = "the specs are compose files already; `docker compose config` prints them as one";
         return Err(Failure::Usage(message.to_owned()));
@@ -47,6 +47,9 @@ fn compose(global: &Global, arguments: &ExportCompose, style: Style) -> Result<E
     });
     if let Some(file) = file {
         write(file, arguments.force, &compose)?;
+    }
+    if !specs.missing.is_empty() {
+        style.warnings(&specs.missing);
     }
     for note in &compose.notes {
         style.located_note(note);

@@ -152,14 +152,17 @@ impl Project {
     }
 
     /// Reads the specs; also returns them as they are written. The named services exist, whatever their profiles.
-    pub fn with_specs(global: &Global, names: &[String]) -> Result<(Project, Specs), Failure> {
+    /// `lenient`: what is missing is in the specs.
+    pub fn with_specs(global: &Global, names: &[String], lenient: bool) -> Result<(Project, Specs), Failure> {
         let origin = Origin::select(global)?;
         let (directory, workers) = (origin.directory()?, Workers::default());
         let (sources, profiles) = (origin.layout().read(&directory), profiles(global, names));
-        let specs = parse_directory(&origin, &directory, &sources, &profiles, &OutputMap::new(), &workers, false)
+        let specs = parse_directory(&origin, &directory, &sources, &profiles, &OutputMap::new(), &workers, lenient)
             .map_err(Failure::Specs)?;
         let mut desired = desired(group(global)?, &directory, &specs);
-        desired.look_at_files(&mounts::look).map_err(Failure::Specs)?;
+        if !lenient {
+            desired.look_at_files(&mounts::look).map_err(Failure::Specs)?;
+        }
         let (notes, tips) = (specs.notes.clone(), specs.tips.clone());
         Ok((Project { notes, tips, ..Project::fixed(desired, origin, directory, true) }, specs))
     }

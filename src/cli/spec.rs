@@ -8,7 +8,7 @@ use crate::spec;
 use crate::spec::model::Kind;
 
 pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
-    let (project, specs) = Project::with_specs(global, &[])?;
+    let (project, specs) = Project::with_specs(global, &[], false)?;
     print_program_output(&specs, style);
     project.print_notes(style);
     project.print_tips(style);
@@ -26,7 +26,7 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
 }
 
 pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<Exit, Failure> {
-    let (project, specs) = Project::with_specs(global, &render.services)?;
+    let (project, specs) = Project::with_specs(global, &render.services, false)?;
     project.known(&render.services)?;
     print_program_output(&specs, style);
     project.print_notes(style);

@@ -5,6 +5,7 @@ use serde_yaml::{Mapping, Value as Yaml};
 use super::service::Writer;
 use super::written::{PLACE, Unsaid};
 use crate::spec::model::{HostPort, Mount, MountOptions, MountSource, Ports};
+use crate::spec::node::Node;
 
 /// Where drillmaster listens without an address.
 const LOOPBACK: &str = "127.0.0.1";
@@ -22,7 +23,10 @@ impl Writer<'_> {
             return self.long_port(path, ports);
         }
         match self.written.template(path)? {
-            Some(template) => templated_port(&template, ports).map(Yaml::from),
+            Some(template) => {
+                let text = self.written.node(path).and_then(Node::text).unwrap_or_default();
+                templated_port(&template, text, ports).map(Yaml::from)
+            }
             None => Ok(short_port(ports).into()),
         }
     }
@@ -205,16 +209,24 @@ fn short_port(ports: &Ports) -> String {
     }
 }
 
-/// The same for a text with variables. Without an address in it, it gets ours.
-fn templated_port(template: &str, ports: &Ports) -> Result<String, Unsaid> {
+/// The same for a template with the text that it stands for. Without an address in it, it gets ours.
+fn templated_port(template: &str, text: &str, ports: &Ports) -> Result<String, Unsaid> {
+    // A variable that has colons in its value may be a port alone at another time, and then listen everywhere.
+    if split(template).len() != split(text).len() {
+        return Err(Unsaid(PLACE));
+    }
+
     let is_loopback = ports.first.address.is_some_and(|address| address.to_string() == LOOPBACK);
     let is_free = ports.first.host == HostPort::Free;
-    // The value of a variable may have colons: the parts are what they seem to be if the result is.
     match split(template)[..] {
         [container] if is_free && is_loopback => Ok(format!("{LOOPBACK}::{container}")),
         [host, container] if !is_free && is_loopback => Ok(format!("{LOOPBACK}:{host}:{container}")),
         ["*", "", container] => Ok(container.to_owned()),
         ["*", host, container] => Ok(format!("{host}:{container}")),
+        [address, host, container] if ports.first.address.is_none() => match address.strip_suffix(":-*}") {
+            Some(variable) => Ok(format!("{variable}:-}}:{host}:{container}")),
+            None => Err(Unsaid(PLACE)),
+        },
         [_, _, _] => Ok(template.to_owned()),
         _ => Err(Unsaid(PLACE)),
     }
@@ -245,11 +257,14 @@ mod tests {
             ("${P}", "8080:80", None),
             ("${P:-8080}:80", "8080:80", Some("127.0.0.1:${P:-8080}:80")),
             ("${A}:80", "0.0.0.0:1:80", None),
-            ("${A}:${P}:80/udp", "0.0.0.0:1:80", Some("${A}:${P}:80/udp")),
+            ("${A}:80", "127.0.0.1:1:80", None),
+            ("${A}:${P}:80/udp", "0.0.0.0:1:80/udp", Some("${A}:${P}:80/udp")),
             ("*:${P}:80", "*:1:80", Some("${P}:80")),
+            ("${A:-*}:${P}:80", "*:1:80", Some("${A:-}:${P}:80")),
+            ("${A}:${P}:80", "*:1:80", None),
             ("[::1]:${P}:80", "[::1]:1:80", Some("[::1]:${P}:80")),
         ] {
-            let written = templated_port(template, &value.parse().unwrap()).ok();
+            let written = templated_port(template, value, &value.parse().unwrap()).ok();
             assert_eq!(written.as_deref(), expected, "{template}");
         }
     }

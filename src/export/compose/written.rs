@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::output::yaml;
+use crate::spec::interpolate::{MISSING, OutputUse};
 use crate::spec::node::{Entry, Node, Resolved, Value};
 use crate::spec::secrets::HIDDEN;
 use crate::spec::{Diagnostic, Loaded, Location};
@@ -35,9 +36,14 @@ impl<'a, T> Written<'a, T> {
         Written { loaded, subject, functions, done: RefCell::default() }
     }
 
+    /// The uses of outputs; what is missing counts as one, and stays a reference.
+    fn outputs(&self) -> impl Iterator<Item = &OutputUse> {
+        self.loaded.uses.iter().filter(|output| !output.key.starts_with(MISSING))
+    }
+
     /// Returns the text of a scalar if it has variables.
     pub fn template(&self, path: &str) -> Result<Option<String>, Unsaid> {
-        if self.loaded.uses.iter().any(|output| output.field == path) {
+        if self.outputs().any(|output| output.field == path) {
             return Err(Unsaid(OUTPUT));
         }
         match self.loaded.templates.get(path) {
@@ -96,9 +102,9 @@ impl<'a, T> Written<'a, T> {
     /// Returns the path of a reference in a field that has neither been written nor left out.
     pub fn left(&self, field: &str) -> Option<String> {
         let done = self.done.borrow();
-        let Loaded { templates, secrets, uses, .. } = self.loaded;
+        let Loaded { templates, secrets, .. } = self.loaded;
         let hidden = secrets.keys().filter(|path| self.is_hidden(path));
-        let all = templates.keys().chain(hidden).chain(uses.iter().map(|output| &output.field));
+        let all = templates.keys().chain(hidden).chain(self.outputs().map(|output| &output.field));
         let mut left = all.filter(|path| is_within(path, field) && !done.iter().any(|known| is_within(path, known)));
         left.next().cloned()
     }
@@ -160,8 +166,8 @@ impl<'a, T> Written<'a, T> {
                 items.iter().enumerate().map(|(at, item)| self.shown(&format!("{path}.{at}"), item)).collect()
             }
             Value::Scalar(scalar) => {
-                let Loaded { templates, secrets, uses, .. } = self.loaded;
-                let output = || uses.iter().find(|output| output.field == path).map(|output| &output.text);
+                let Loaded { templates, secrets, .. } = self.loaded;
+                let output = || self.outputs().find(|output| output.field == path).map(|output| &output.text);
                 let written = templates.get(path).or_else(|| secrets.get(path)).or_else(output);
                 match (written, scalar.resolve()) {
                     (Some(text), _) => text.as_str().into(),
