@@ -202,6 +202,33 @@ fn named_services_come_with_their_dependencies() {
 }
 
 #[test]
+fn dependents_wait_for_health_checks_that_are_in_the_file() {
+    let specs = |ping: &str| {
+        format!(
+            "{{name: a, image: x, {ping}}}\n---\n{{name: b, image: x, dependencies: [a]}}\n---\n\
+                 {{kind: Job, name: j, image: x, capture: key}}\n"
+        )
+    };
+    for (ping, condition) in [
+        ("healthcheck: {test: ok}", "service_healthy"),
+        ("healthcheck: {test: ok}, ping: {tcp: 80}", "service_healthy"),
+        ("healthcheck: {disable: true}", "service_started"),
+        ("healthcheck: {test: 'ok ${context.key}'}", "service_started"),
+        ("ping: {exec: [ok]}", "service_healthy"),
+        ("ping: {exec: [ok]}, healthcheck: {disable: true}", "service_started"),
+        ("ping: {exec: 'ok ${V}'}", "service_started"),
+        ("ping: {exec: [ok, '${context.key}']}", "service_started"),
+        ("ping: {tcp: 80}", "service_started"),
+        ("init: true", "service_started"),
+    ] {
+        let (_home, directory) = written(&specs(ping));
+        let specs = read(&directory, &variables(&[("V", "1")]), &Profiles::default()).unwrap();
+        let value = exported(&specs, &directory, &[]).value();
+        assert_eq!(value["services"]["b"]["depends_on"]["a"]["condition"], condition, "{ping}");
+    }
+}
+
+#[test]
 fn json_has_the_file_as_an_object() {
     let (_home, directory) = written("{name: a, image: x, ready_timeout: 5s}\n");
     let specs = read(&directory, &Variables::new(), &Profiles::default()).unwrap();

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 #[derive(Debug, Parser)]
 #[command(name = "drillmaster", version, about, max_term_width = 100, propagate_version = true)]
 #[command(
-    after_help = "Exit codes: 0 success (diff: no differences), 1 failure or timeout (diff: differences), 2 invalid specs or usage, \
+    after_help = "Exit codes: 0 success (diff: no differences), 1 failure or timeout (diff: differences; export: something was left out), 2 invalid specs or usage, \
 3 engine unreachable, 4 group locked by another controller, 130 interrupted. `exec` exits with the exit code of its command, \
 `run` and `up --exit-code-from` with the exit code of the job."
 )]

@@ -67,9 +67,16 @@ impl<'a> Sections<'a> {
         let left = self.written.as_ref().and_then(|written| written.left(&path));
         match (fields, left) {
             (Ok(fields), None) => vec![entry(name, fields)],
-            (Ok(_), Some(_)) => self.refused(&path, Unsaid(PLACE)),
-            (Err(unsaid), _) => self.refused(&path, unsaid),
+            (Ok(_), Some(_)) => self.left_to_others(&path, name, Unsaid(PLACE)),
+            (Err(unsaid), _) => self.left_to_others(&path, name, unsaid),
         }
+    }
+
+    /// Services name it: it has to come from elsewhere.
+    fn left_to_others(&mut self, path: &str, name: &str, unsaid: Unsaid) -> Vec<Line> {
+        let mut lines = self.refused(path, unsaid);
+        lines.push(entry(name, Mapping::from_iter([(Yaml::from("external"), Yaml::from(true))])));
+        lines
     }
 
     fn value(&self, path: &str, value: Yaml) -> Result<Yaml, Unsaid> {

@@ -20,14 +20,6 @@ const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// Variables of hooks begin with this.
 const HOOK_VARIABLE: &str = "DRILLMASTER_";
 
-/// Returns true if the written service has a health check: its own, or one that is made of its ping.
-fn has_health_check(service: &Service) -> bool {
-    match &service.healthcheck {
-        Some(check) if !check.is_empty() => !check.disable,
-        _ => matches!(service.ping, Some(Ping { check: Check::Exec(_), .. })),
-    }
-}
-
 impl Writer<'_> {
     pub fn dependencies(&mut self) {
         let mut lines = Vec::new();
@@ -48,7 +40,10 @@ impl Writer<'_> {
         for dependency in &dependencies {
             let name = dependency.name.as_str();
             match self.project.services.get(name) {
-                Some(target) => lines.push(Line::Entry(name.to_owned(), condition(dependency, &target.spec))),
+                Some(target) => {
+                    let is_checked = Writer::new(self.project, target).has_health_check();
+                    lines.push(Line::Entry(name.to_owned(), condition(dependency, &target.spec, is_checked)));
+                }
                 None => lines.push(Line::Comment(format!("{name}: not part of this file"))),
             }
         }
@@ -182,14 +177,14 @@ fn uses_variables(words: &[String]) -> bool {
     words.iter().any(|word| word.contains(HOOK_VARIABLE))
 }
 
-/// The condition of a dependency.
-fn condition(dependency: &Dependency, target: &Service) -> Item {
+/// The condition of a dependency. `is_checked`: the target has a health check in the file.
+fn condition(dependency: &Dependency, target: &Service, is_checked: bool) -> Item {
     let Dependency { name: _, condition, restart, required } = dependency;
     let mut lines = Vec::new();
     let condition = match (condition, target.kind) {
         (Some(Condition::Started), _) => "service_started",
         (_, Kind::Job(_)) => "service_completed_successfully",
-        (_, Kind::Service) if has_health_check(target) => "service_healthy",
+        (_, Kind::Service) if is_checked => "service_healthy",
         (_, Kind::Service) => {
             let waited_for = if target.ping.is_some() { "its ping" } else { "a health check of its image" };
             lines.push(Line::Comment(format!("drillmaster waits for {waited_for}")));

@@ -53,26 +53,39 @@ impl<'a> Writer<'a> {
     /// Writes all fields.
     pub fn service(mut self) -> Writer<'a> {
         for (field, rule) in FIELDS {
-            let (lines, used) = (self.lines.len(), self.used.clone());
-            match rule {
-                Rule::Key(key, value) => self.key(field, key, value(&self.spec.container)),
-                Rule::Map(key, value) => self.texts(field, key, value(&self.spec.container)),
-                Rule::By(write) => write(&mut self),
-                Rule::Unsaid(reason) if self.is_set(field) => self.unsaid(field, reason),
-                Rule::Unsaid(_) | Rule::Elsewhere => {}
-            }
-            // The value of a variable must not be written.
-            if *field != "name" && self.written.left(field).is_some() {
-                self.lines.truncate(lines);
-                self.used = used;
-                self.unsaid(field, PLACE);
-            }
+            self.field(field, rule);
         }
         let is_placed = |line: &Line| matches!(line, Line::Entry(key, _) if key == "networks" || key == "network_mode");
         if !self.lines.iter().any(is_placed) {
             self.used.insert(("networks", DEFAULT_NETWORK.to_owned()));
         }
         self
+    }
+
+    fn field(&mut self, field: &str, rule: &Rule) {
+        let (lines, used) = (self.lines.len(), self.used.clone());
+        match rule {
+            Rule::Key(key, value) => self.key(field, key, value(&self.spec.container)),
+            Rule::Map(key, value) => self.texts(field, key, value(&self.spec.container)),
+            Rule::By(write) => write(self),
+            Rule::Unsaid(reason) if self.is_set(field) => self.unsaid(field, reason),
+            Rule::Unsaid(_) | Rule::Elsewhere => {}
+        }
+        // The value of a variable must not be written.
+        if field != "name" && self.written.left(field).is_some() {
+            self.lines.truncate(lines);
+            self.used = used;
+            self.unsaid(field, PLACE);
+        }
+    }
+
+    /// Returns true if the entry has a health check, its own or one that is made of the ping.
+    pub fn has_health_check(mut self) -> bool {
+        for (field, rule) in FIELDS.iter().filter(|(field, _)| ["ping", "healthcheck"].contains(field)) {
+            self.field(field, rule);
+        }
+        let is_disabled = self.spec.healthcheck.as_ref().is_some_and(|check| check.disable);
+        !is_disabled && self.lines.iter().any(|line| matches!(line, Line::Entry(..)))
     }
 
     /// Returns true if a field is written in the spec.
