@@ -68,7 +68,7 @@ fn api_requests_stay_within_budget() {
         let run = process::run(project.command(&[command]), limit).exits(0);
         let requests = without_lease(proxy.take_requests());
         println!("{command}, {:.1} s:\n{}", run.took.as_secs_f32(), format_counts(&requests));
-        assert!(requests.len() <= 5, "{command}: {} requests\n{}", requests.len(), format_counts(&requests));
+        assert!(requests.len() <= 4, "{command}: {} requests\n{}", requests.len(), format_counts(&requests));
     }
 
     let down = process::run(project.command(&["down", "-q"]), limit).exits(0);

@@ -1,6 +1,6 @@
 //! What an engine says of itself, converted.
 
-use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum, SystemVersion};
+use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum};
 
 use crate::capabilities::{
     ApiVersion, Capabilities, Cgroups, EngineKind, EngineLocation, HealthChecks, ImageStore, LimitSupport,
@@ -13,12 +13,6 @@ pub const START_INTERVAL: ApiVersion = ApiVersion(1, 44);
 /// Engines with earlier versions ignore the hardware address of an endpoint, and take that of the container.
 pub const ENDPOINT_MAC_ADDRESS: ApiVersion = ApiVersion(1, 44);
 
-/// The program behind the API.
-pub fn kind(version: &SystemVersion) -> EngineKind {
-    let is_podman = version.components.iter().flatten().any(|component| component.name == "Podman Engine");
-    if is_podman { EngineKind::Podman } else { EngineKind::Docker }
-}
-
 /// Returns true if containers have no addresses on the host of the engine, as with rootless engines and Docker Desktop.
 pub fn has_virtual_network(info: &SystemInfo) -> bool {
     let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
@@ -30,13 +24,8 @@ fn is_rootless(info: &SystemInfo) -> bool {
 }
 
 /// What an engine is and can do. What it does not mention, it can.
-pub fn capabilities(
-    kind: EngineKind,
-    version: &str,
-    api: ApiVersion,
-    info: &SystemInfo,
-    location: EngineLocation,
-) -> Capabilities {
+pub fn capabilities(kind: EngineKind, api: ApiVersion, info: &SystemInfo, location: EngineLocation) -> Capabilities {
+    let version = info.server_version.as_deref().unwrap_or_default();
     let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "unknown".into());
     let driver = match info.cgroup_driver {
         Some(SystemInfoCgroupDriverEnum::SYSTEMD) => Some("systemd"),
@@ -86,17 +75,8 @@ mod tests {
 
     fn described(kind: EngineKind, version: &str, api: ApiVersion, info: &str) -> Capabilities {
         let info: SystemInfo = serde_json::from_str(info).unwrap();
-        capabilities(kind, version, api, &info, EngineLocation::Here)
-    }
-
-    #[test]
-    fn podman_is_recognized() {
-        let version = |name: &str| -> SystemVersion {
-            serde_json::from_value(serde_json::json!({"Components": [{"Name": name, "Version": "5.8.6"}]})).unwrap()
-        };
-        assert_eq!(kind(&version("Podman Engine")), EngineKind::Podman);
-        assert_eq!(kind(&version("Engine")), EngineKind::Docker);
-        assert_eq!(kind(&SystemVersion::default()), EngineKind::Docker);
+        let info = SystemInfo { server_version: Some(version.to_owned()), ..info };
+        capabilities(kind, api, &info, EngineLocation::Here)
     }
 
     #[test]

@@ -12,7 +12,7 @@ const PODMAN_SENDS_WITHIN: i64 = 500_000_000;
 impl Docker {
     pub(super) async fn ended_within(&self, group: &str, span: Duration) -> Result<Vec<ContainerExit>> {
         // With `until` in the engine's future, the response does not end: its clock must be known.
-        self.ask_about().await?;
+        self.ask_time().await?;
         let now = self.moment_before_now();
         let since = now.saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)).max(0);
         let until = if self.is_podman() { now.saturating_add(PODMAN_SENDS_WITHIN) } else { now };
@@ -32,6 +32,14 @@ impl Docker {
             true => self.past_exits(events, group, now).await.map_err(fault),
             false => Ok(convert::ends(events, group, now)),
         }
+    }
+
+    async fn ask_time(&self) -> Result<()> {
+        let info = self.client.info().await.map_err(|error| self.fault("tell its time", error))?;
+        if let Some(ahead) = info.system_time.as_deref().and_then(clock_difference) {
+            self.clock.store(ahead, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The time from which to subscribe so that no event is missed, in nanoseconds since the Unix epoch by the engine's

@@ -22,14 +22,16 @@ use bollard::errors::Error as BollardError;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerSummary, CreateImageInfo, EventMessage, NetworkConnectRequest, NetworkCreateRequest,
-    NetworkDisconnectRequest, SystemVersion, VolumeCreateRequest,
+    NetworkDisconnectRequest, SystemInfo, VolumeCreateRequest,
 };
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
 use docker_credential::DockerCredential;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::sync::{OnceCell, oneshot};
+use http_body_util::{BodyExt, Either};
+use hyper::HeaderMap;
+use tokio::sync::oneshot;
 
 use self::error::{fault, is_no_container, reached, status};
 use self::events::clock_difference;
@@ -65,11 +67,8 @@ pub struct Docker {
     endpoint: Endpoint,
     config_dir: Option<PathBuf>,
     buildkit: Option<bool>,
-    kind: EngineKind,
-    version: String,
-    api: ApiVersion,
-    /// What it says of itself, from the first time that it matters.
-    info: OnceCell<EngineInfo>,
+    /// What it says of itself.
+    info: EngineInfo,
     /// Addresses that containers had on the networks they left, by container and network. Podman only.
     left_addresses: Mutex<HashMap<(String, String), convert::podman::Address>>,
     /// How far the engine's clock is ahead of ours, in nanoseconds; a lower bound.
@@ -77,8 +76,8 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Connects and negotiates the API version with one request, within the deadline of a read: no deadline wraps
-    /// the engine yet.
+    /// Connects, asks the engine what it is and negotiates the API version with one request, within the deadline of a
+    /// read: no deadline wraps the engine yet.
     pub async fn connect(target: &EngineConfig) -> Result<Docker> {
         let attempted = || format!("connect to {}", target.endpoint);
         within(Limits::default().read, attempted, Docker::negotiate(target)).await
@@ -88,21 +87,29 @@ impl Docker {
         let wire = Wire::new(target.endpoint.clone());
         let client = client(&wire, None).map_err(|error| fault(&target.endpoint, "connect", error))?;
         let attempted = format!("talk to the engine at {}", target.endpoint);
-        let version = client.version().await.map_err(|error| fault(&target.endpoint, &attempted, error))?;
-        let api = agree(&version).map_err(|message| EngineError::Refused { attempted, message })?;
+        let explain = |error| fault(&target.endpoint, &attempted, error);
+        let (headers, info) = fetch(&wire, "/info").await.map_err(explain)?;
+        let info: SystemInfo = serde_json::from_value(info).map_err(|error| explain(error.into()))?;
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let version = info.server_version.as_deref().unwrap_or("of unknown version");
+        let api = agree(version, header("api-version").unwrap_or_default());
+        let api = api.map_err(|message| EngineError::Refused { attempted: attempted.clone(), message })?;
         wire.speak(api.to_string());
+        let is_podman = header("libpod-api-version").is_some();
+        let kind = if is_podman { EngineKind::Podman } else { EngineKind::Docker };
+        let clock = info.system_time.as_deref().and_then(clock_difference).unwrap_or_default();
+        let location = location::locate(&target.endpoint, convert::has_virtual_network(&info)).await;
+        let capabilities = convert::capabilities(kind, api, &info, location);
+        let id = if is_podman { convert::podman::engine_id(&info) } else { info.id.unwrap_or_default() };
         Ok(Docker {
             client,
             wire,
             endpoint: target.endpoint.clone(),
             config_dir: target.config_dir.clone(),
             buildkit: target.buildkit,
-            kind: convert::kind(&version),
-            version: version.version.unwrap_or_default(),
-            api,
-            info: OnceCell::new(),
+            info: EngineInfo { capabilities, id, warnings: info.warnings.unwrap_or_default() },
             left_addresses: Mutex::default(),
-            clock: AtomicI64::new(0),
+            clock: AtomicI64::new(clock),
         })
     }
 
@@ -110,29 +117,12 @@ impl Docker {
         fault(&self.endpoint, attempted, error)
     }
 
-    async fn ask_about(&self) -> Result<EngineInfo> {
-        let info = self.client.info().await.map_err(|error| self.fault("ask what it is", error))?;
-        if let Some(ahead) = info.system_time.as_deref().and_then(clock_difference) {
-            self.clock.store(ahead, Ordering::Relaxed);
-        }
-        let location = location::locate(&self.endpoint, convert::has_virtual_network(&info)).await;
-        Ok(EngineInfo {
-            capabilities: convert::capabilities(self.kind, &self.version, self.api, &info, location),
-            id: if self.is_podman() { convert::podman::engine_id(&info) } else { info.id.unwrap_or_default() },
-            warnings: info.warnings.unwrap_or_default(),
-        })
-    }
-
-    async fn info(&self) -> Result<&EngineInfo> {
-        self.info.get_or_try_init(|| self.ask_about()).await
-    }
-
     fn is_podman(&self) -> bool {
-        self.kind == EngineKind::Podman
+        self.info.capabilities.kind == EngineKind::Podman
     }
 
     async fn list_all(&self, group: &str, volumes: bool) -> Result<Observed> {
-        let capabilities = &self.info().await?.capabilities;
+        let capabilities = &self.info.capabilities;
         let (containers, networks, mut images, volumes, health) = tokio::try_join!(
             self.containers(),
             self.client.list_networks(None),
@@ -191,7 +181,7 @@ impl Docker {
         };
         match found {
             Ok(response) => {
-                let capabilities = &self.info().await?.capabilities;
+                let capabilities = &self.info.capabilities;
                 let adapt = |container| podman::adapted(container, capabilities, &HashMap::new());
                 Ok(convert::inspected(response).map(adapt))
             }
@@ -313,14 +303,15 @@ impl Docker {
         let platform = spec.config.platform.clone().unwrap_or_default();
         let options = query::CreateContainerOptions { name: Some(spec.name.clone()), platform };
         let mut body = convert::create_body(spec);
-        if let Some(check) = body.healthcheck.as_mut().filter(|_| self.api < convert::START_INTERVAL) {
+        if let Some(check) = body.healthcheck.as_mut().filter(|_| self.info.capabilities.api < convert::START_INTERVAL)
+        {
             check.start_interval = None;
         }
         if self.is_podman() {
             return self.create_with_volumes(options, body).await;
         }
         let client = match &spec.config.mac_address {
-            Some(address) if self.api < convert::ENDPOINT_MAC_ADDRESS => {
+            Some(address) if self.info.capabilities.api < convert::ENDPOINT_MAC_ADDRESS => {
                 self.with_body(&convert::with_mac_address(&body, address))
             }
             _ => self.client.clone(),
@@ -373,7 +364,7 @@ impl Docker {
 
 impl Engine for Docker {
     fn about(&self) -> EngineFuture<'_, EngineInfo> {
-        Box::pin(async { self.info().await.cloned() })
+        Box::pin(std::future::ready(Ok(self.info.clone())))
     }
 
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed> {
@@ -501,21 +492,33 @@ fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::
     Client::connect_with_custom_transport(transport, Some("http://docker"), NEVER, API_DEFAULT_VERSION)
 }
 
-/// The API version that both sides support, or an error for the user.
-fn agree(version: &SystemVersion) -> std::result::Result<ApiVersion, String> {
-    let engine = version.version.as_deref().unwrap_or("of unknown version");
-    let spoken = version.api_version.as_deref().unwrap_or_default();
+/// Sends a request to read something, and returns the headers and the value of the response.
+async fn fetch(wire: &Arc<Wire>, path: &str) -> std::result::Result<(HeaderMap, serde_json::Value), BollardError> {
+    let mut request = BollardRequest::new(Either::Left(Default::default()));
+    *request.uri_mut() =
+        path.parse().map_err(|error: hyper::http::uri::InvalidUri| BollardError::from(io::Error::other(error)))?;
+    let response = wire.clone().send(request).await.map_err(|error| match error {
+        WireError::Io(error) => BollardError::from(error),
+        WireError::Http(error) => BollardError::from(error),
+    })?;
+    let (status_code, headers) = (response.status(), response.headers().clone());
+    let body = response.into_body().collect().await?.to_bytes();
+    let value: serde_json::Value = serde_json::from_slice(&body)?;
+    if !status_code.is_success() {
+        let message = value["message"].as_str().unwrap_or_default().to_owned();
+        return Err(BollardError::DockerResponseServerError { status_code: status_code.as_u16(), message });
+    }
+    Ok((headers, value))
+}
+
+/// The API version that both sides support, or an error for the user. `spoken`: the newest one of the engine, which
+/// every response names. What an engine is too new for, it refuses itself, with the versions.
+fn agree(engine: &str, spoken: &str) -> std::result::Result<ApiVersion, String> {
     let newest: ApiVersion = spoken
         .parse()
         .map_err(|_| format!("it does not say which API it speaks ({spoken:?}); is it a Docker engine?"))?;
     if newest < OLDEST_API {
         return Err(format!("Docker {engine} speaks API {spoken}; Docker 20.10 (API 1.41) or later is needed"));
-    }
-    let oldest = version.min_api_version.as_deref().and_then(|oldest| oldest.parse().ok()).unwrap_or(OLDEST_API);
-    if oldest > NEWEST_API {
-        return Err(format!(
-            "Docker {engine} speaks API {oldest} and later; this drillmaster speaks up to {NEWEST_API} and must be upgraded"
-        ));
     }
     Ok(newest.min(NEWEST_API))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use http_body_util::{BodyExt, Either};
 use serde::de::DeserializeOwned;
 
 use bollard::models::{
@@ -43,20 +42,7 @@ pub(super) fn adapted(
 impl Docker {
     /// A response about containers, with Docker's states: bollard fails for others.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> std::result::Result<T, BollardError> {
-        let mut request = BollardRequest::new(Either::Left(Default::default()));
-        *request.uri_mut() =
-            path.parse().map_err(|error: hyper::http::uri::InvalidUri| BollardError::from(io::Error::other(error)))?;
-        let response = self.wire.clone().send(request).await.map_err(|error| match error {
-            WireError::Io(error) => BollardError::from(error),
-            WireError::Http(error) => BollardError::from(error),
-        })?;
-        let status_code = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        let mut value: serde_json::Value = serde_json::from_slice(&body)?;
-        if !status_code.is_success() {
-            let message = value["message"].as_str().unwrap_or_default().to_owned();
-            return Err(BollardError::DockerResponseServerError { status_code: status_code.as_u16(), message });
-        }
+        let (_, mut value) = fetch(&self.wire, path).await?;
         convert::podman::adapt_states(&mut value);
         Ok(serde_json::from_value(value)?)
     }
