@@ -2,28 +2,43 @@
 //!
 //! A comment belongs to the line that it stands on, or to the next line with content.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::super::locate::SourceText;
 use super::super::super::node::{Entry, Node, Value};
 use super::super::super::yaml;
 
-/// A comment that has not been written yet.
+/// A comment.
 #[derive(Debug)]
 struct Comment {
     /// Text with its `#`.
     text: String,
     at: usize,
-    /// The line that it belongs to, without indentation.
-    target: Range<usize>,
-    /// The first line of the block that the line opens.
-    block: Option<Range<usize>>,
+    /// It has been written.
+    taken: bool,
 }
 
-/// The comments of the files of a project, in their order.
+/// A line with comments.
+#[derive(Debug)]
+struct Target {
+    /// The line, without indentation.
+    line: Range<usize>,
+    /// It opens a block, whose first line is indexed as well.
+    opens_block: bool,
+    /// Numbers of its comments.
+    comments: Vec<usize>,
+}
+
+/// The comments of the files of a project.
 pub(super) struct Comments<'t> {
     source: &'t SourceText,
+    /// In the order of their places.
     comments: Vec<Comment>,
+    /// By the beginnings of their lines.
+    targets: BTreeMap<usize, Target>,
+    /// Beginnings of blocks, with those of the lines that open them.
+    blocks: BTreeMap<usize, usize>,
     /// Beginnings of files up to the line after their first comment block.
     heads: Vec<Range<usize>>,
 }
@@ -45,7 +60,8 @@ impl Line<'_> {
 impl<'t> Comments<'t> {
     /// Finds the comments of files.
     pub fn of(source: &'t SourceText) -> Comments<'t> {
-        let mut comments = Comments { source, comments: Vec::new(), heads: Vec::new() };
+        let (comments, targets, blocks, heads) = Default::default();
+        let mut comments = Comments { source, comments, targets, blocks, heads };
         for (offset, file) in source.files() {
             comments.add(offset, file.text());
         }
@@ -59,10 +75,20 @@ impl<'t> Comments<'t> {
             let Some(comment) = line.comment else { continue };
             let next = with_content.partition_point(|other| *other < at);
             let Some(target) = with_content.get(next).map(|at| &lines[*at]) else { continue };
+            let line_of_target = target.range(offset);
+            let block = with_content.get(next + 1).map(|at| lines[*at].range(offset).start);
             let opens_block = target.content.ends_with(':') || target.content.contains(": &");
-            let block = with_content.get(next + 1).filter(|_| opens_block).map(|at| lines[*at].range(offset));
+            let known = self.targets.entry(line_of_target.start).or_insert_with(|| Target {
+                line: line_of_target.clone(),
+                opens_block: opens_block && block.is_some(),
+                comments: Vec::new(),
+            });
+            known.comments.push(self.comments.len());
+            if let Some(block) = block.filter(|_| opens_block) {
+                self.blocks.insert(block, line_of_target.start);
+            }
             let at = offset + line.start + line.content.len();
-            self.comments.push(Comment { text: comment.to_owned(), at, target: target.range(offset), block });
+            self.comments.push(Comment { text: comment.to_owned(), at, taken: false });
         }
         let first = with_content.first().map_or(0, |at| lines[*at].start);
         self.heads.push(offset..offset + first);
@@ -71,7 +97,7 @@ impl<'t> Comments<'t> {
     /// Takes the comments at the beginning of the files.
     pub fn take_heads(&mut self) -> Vec<String> {
         let heads = std::mem::take(&mut self.heads);
-        self.take(|comment| heads.iter().any(|head| head.contains(&comment.at)))
+        heads.iter().flat_map(|head| self.take_within(head)).collect()
     }
 
     /// Takes the comments that belong to an entry.
@@ -80,21 +106,21 @@ impl<'t> Comments<'t> {
         // Of a translated entry, only the place of its value is known, which may be below its key.
         let is_key = self.source.slice(&(at..at + entry.key.text.len())) == entry.key.text;
         let is_below = !is_key && at == entry.value.span.start && is_collection(&entry.value);
-        self.take(|comment| belongs(comment, at, is_below))
+        self.take_at(at, is_below)
     }
 
     /// Takes the comments that belong to an item of a list.
     pub fn take_of_item(&mut self, item: &Node) -> Vec<String> {
-        let at = item.span.start;
-        self.take(|comment| belongs(comment, at, false))
+        self.take_at(item.span.start, false)
     }
 
     /// Returns true if a comment belongs to something in a value.
     pub fn is_in(&self, value: &Node) -> bool {
-        let has = |at: usize| self.comments.iter().any(|comment| belongs(comment, at, false));
         match &value.value {
-            Value::Map(entries) => entries.iter().any(|entry| has(entry.key.span.start) || self.is_in(&entry.value)),
-            Value::Seq(items) => items.iter().any(|item| has(item.span.start) || self.is_in(item)),
+            Value::Map(entries) => {
+                entries.iter().any(|entry| self.has_at(entry.key.span.start) || self.is_in(&entry.value))
+            }
+            Value::Seq(items) => items.iter().any(|item| self.has_at(item.span.start) || self.is_in(item)),
             _ => false,
         }
     }
@@ -103,26 +129,49 @@ impl<'t> Comments<'t> {
     /// lines that are commented out.
     pub fn take_rest(&mut self, key: &Range<usize>) -> Vec<String> {
         let block = self.source.block_at(key.start);
-        self.take(|comment| block.contains(&comment.at))
+        self.take_within(&block)
     }
 
-    fn take(&mut self, is_taken: impl Fn(&Comment) -> bool) -> Vec<String> {
-        let taken = self.comments.extract_if(.., |comment| is_taken(comment));
-        taken.map(|comment| comment.text).collect()
+    fn take_within(&mut self, range: &Range<usize>) -> Vec<String> {
+        let start = self.comments.partition_point(|comment| comment.at < range.start);
+        let within = self.comments[start..].iter_mut().take_while(|comment| comment.at < range.end);
+        within.filter(|comment| !comment.taken).map(taken).collect()
     }
+
+    fn take_at(&mut self, at: usize, is_below: bool) -> Vec<String> {
+        let numbers = self.target(at, is_below).map(|target| target.comments.clone()).unwrap_or_default();
+        let mut texts = Vec::new();
+        for number in numbers {
+            texts.extend(self.comments.get_mut(number).filter(|comment| !comment.taken).map(taken));
+        }
+        texts
+    }
+
+    fn has_at(&self, at: usize) -> bool {
+        let target = self.target(at, false);
+        target.is_some_and(|target| target.comments.iter().any(|number| !self.comments[*number].taken))
+    }
+
+    /// The line with comments at a place; `is_below`: the one that opens the block which begins there.
+    fn target(&self, at: usize, is_below: bool) -> Option<&Target> {
+        if is_below && let Some(line) = self.blocks.get(&at) {
+            return self.targets.get(line);
+        }
+        let (start, target) = self.targets.range(..=at).next_back()?;
+        let is_on_it = *start == at || target.line.contains(&at);
+        // On the line of its key, unless that opens a block.
+        let is_own = !is_below || *start != at && !target.opens_block;
+        (is_on_it && is_own).then_some(target)
+    }
+}
+
+fn taken(comment: &mut Comment) -> String {
+    comment.taken = true;
+    comment.text.clone()
 }
 
 fn is_collection(node: &Node) -> bool {
     matches!(node.value, Value::Map(_) | Value::Seq(_))
-}
-
-fn belongs(comment: &Comment, at: usize, is_below: bool) -> bool {
-    let is_first = |line: &Range<usize>| line.start == at || line.contains(&at) && !is_below;
-    match &comment.block {
-        Some(block) if is_below => block.start == at,
-        _ if is_below => comment.target.contains(&at) && comment.target.start != at,
-        _ => is_first(&comment.target),
-    }
 }
 
 /// Splits a file into lines with their comments. A `#` in a scalar is none.
@@ -172,8 +221,12 @@ mod tests {
         let text = "# head\n\nservices:\n  # above\n  web: # beside\n    image: \"a # b\" # image\n    command: |\n      # no\n    # env\n    environment:\n      # A\n      A: 1\n      # B: 2\n";
         let source = SourceText::new("compose.yaml", text);
         let comments = Comments::of(&source);
-        let found: Vec<(&str, &str)> =
-            comments.comments.iter().map(|comment| (comment.text.as_str(), &text[comment.target.clone()])).collect();
+        let found: Vec<(&str, &str)> = comments
+            .targets
+            .values()
+            .flat_map(|target| target.comments.iter().map(|number| (*number, &text[target.line.clone()])))
+            .map(|(number, line)| (comments.comments[number].text.as_str(), line))
+            .collect();
         assert_eq!(
             found,
             [

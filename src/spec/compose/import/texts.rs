@@ -1,6 +1,6 @@
 //! Texts as a person would write them: with their variables, in the units of the compose file, and with relative paths.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::super::super::node::{Key, Node, Style, Value};
@@ -21,6 +21,7 @@ pub(super) struct Texts<'a> {
     /// Variables that were written since the beginning of the document.
     kept: BTreeSet<String>,
     pub notes: Vec<Problem>,
+    noted: HashSet<String>,
 }
 
 /// A text in the syntax of specs.
@@ -30,7 +31,7 @@ fn written(span: &Range<usize>, text: impl Into<String>) -> Node {
 
 impl<'a> Texts<'a> {
     pub fn new(project: &'a Project, into: &'a str) -> Texts<'a> {
-        Texts { project, into, kept: BTreeSet::new(), notes: Vec::new() }
+        Texts { project, into, kept: BTreeSet::new(), notes: Vec::new(), noted: HashSet::new() }
     }
 
     /// Returns a scalar with its variables.
@@ -179,7 +180,7 @@ impl<'a> Texts<'a> {
 
     /// Says something about the texts, once, at the first place.
     fn note(&mut self, span: &Range<usize>, message: String, hint: Option<&str>) {
-        if self.notes.iter().all(|note| note.message != message) {
+        if self.noted.insert(message.clone()) {
             self.notes.push(Problem { hint: hint.map(str::to_owned), ..Problem::new(span, message) });
         }
     }
