@@ -293,6 +293,8 @@ pub struct BuiltImage {
 pub struct ImageFacts {
     /// Whether it has a health check.
     pub healthcheck: bool,
+    /// Whether it sets the signal that stops a container.
+    pub stop_signal: bool,
     /// Paths of its declared volumes.
     pub volumes: Vec<String>,
     /// Its platform: `linux/arm64`; empty: not known.

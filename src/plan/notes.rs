@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::Planner;
 use super::images::wanted_image;
-use crate::capabilities::HealthChecks;
+use crate::capabilities::{EngineKind, HealthChecks};
 use crate::desired::Service;
 use crate::identity::Identity;
 use crate::observed::{Container, ImageFacts, Network};
-use crate::spec::model::Healthcheck;
+use crate::spec::model::{Healthcheck, OnChange, RestartPolicy};
 
 impl<'a> Planner<'a> {
     pub(super) fn notes(&mut self) {
@@ -18,6 +18,7 @@ impl<'a> Planner<'a> {
             self.note_health_checks();
             self.note_empty_health_checks();
             self.note_ignored_limits();
+            self.note_signals();
         }
         self.note_lookalikes();
     }
@@ -111,6 +112,39 @@ impl<'a> Planner<'a> {
                     "warning: the engine ignores the limits of {}: its control groups do not support {}",
                     service.service,
                     ignored.join(" and ")
+                ));
+            }
+        }
+    }
+
+    /// Engines take a signal that is sent to a container for a request to stop, which ends its restart policy until its
+    /// next start. Docker knows better if the container has another stop signal, except when the engine starts.
+    fn note_signals(&mut self) {
+        let kind = self.observed.capabilities.kind;
+        for service in self.desired.in_scope() {
+            let (config, policy) = (&service.config, service.config.restart);
+            let sent = service.files.iter().find_map(|file| match &file.on_change {
+                OnChange::Signal(signal) => Some(signal.to_string()),
+                _ => None,
+            });
+            let Some(signal) = sent.filter(|_| policy != RestartPolicy::No) else { continue };
+            let crash = match (kind, &config.stop_signal) {
+                (EngineKind::Podman, _) => Some("restart it after a crash; `up --watch` does"),
+                (EngineKind::Docker, Some(own)) if *own == signal => {
+                    Some("restart it after a crash; set `stop_signal` to another one")
+                }
+                (EngineKind::Docker, None) if self.facts(service).is_some_and(|facts| !facts.stop_signal) => {
+                    Some("restart it after a crash; set `stop_signal`")
+                }
+                (EngineKind::Docker, _) => None,
+            };
+            let start = (kind == EngineKind::Docker && policy == RestartPolicy::UnlessStopped)
+                .then_some("start it with the engine; write `restart: always`");
+            for consequence in crash.into_iter().chain(start) {
+                self.plan.notes.insert(format!(
+                    "warning: {kind} takes the signal {signal} of `on_change` for a stop of {}: until its next start, \
+                     `restart: {policy}` does not {consequence}",
+                    service.service
                 ));
             }
         }

@@ -1,8 +1,9 @@
 //! Notes: what may surprise.
 
-use drillmaster::capabilities::HealthChecks;
+use drillmaster::capabilities::{EngineKind, HealthChecks};
 use drillmaster::observed::{Observed, State};
 use drillmaster::plan::{Memory, forecast};
+use drillmaster::spec::model::OnChange;
 
 use crate::builders::*;
 
@@ -88,6 +89,49 @@ fn ignored_limits_are_noted_and_do_not_differ() {
     observed.capabilities.limits.memory = false;
     let note = "warning: the engine ignores the limits of db: its control groups do not support memory";
     assert_eq!((changes(&observed), notes(&wanted, &observed)), (0, vec![note.to_owned()]));
+}
+
+#[test]
+fn signals_that_end_a_restart_policy_are_noted() {
+    let of = |policy: &str, stop_signal: Option<&str>, kind: EngineKind, image_has_one: bool| {
+        let on_change = OnChange::Signal("HUP".parse().unwrap());
+        let mut wanted = desired([service("db").file("/db.conf", on_change, "a", 1)]);
+        let config = &mut wanted.services.get_mut("db").unwrap().config;
+        config.restart = policy.parse().unwrap();
+        config.stop_signal = stop_signal.map(str::to_owned);
+        let mut observed = empty(&wanted);
+        observed.capabilities.kind = kind;
+        observed.image_facts.values_mut().for_each(|facts| facts.stop_signal = image_has_one);
+        notes(&wanted, &observed)
+            .into_iter()
+            .map(|note| note.split_once(", ").unwrap().1.to_owned())
+            .collect::<Vec<_>>()
+    };
+    use EngineKind::{Docker, Podman};
+    let crash = |policy: &str| format!("`restart: {policy}` does not restart it after a crash");
+    let table = [
+        (of("no", None, Docker, false), vec![]),
+        (of("always", None, Docker, false), vec![crash("always") + "; set `stop_signal`"]),
+        (of("on-failure", None, Docker, false), vec![crash("on-failure") + "; set `stop_signal`"]),
+        (of("always", Some("SIGHUP"), Docker, false), vec![crash("always") + "; set `stop_signal` to another one"]),
+        (of("always", Some("SIGTERM"), Docker, false), vec![]),
+        (of("always", None, Docker, true), vec![]),
+        (
+            of("unless-stopped", Some("SIGTERM"), Docker, false),
+            vec!["`restart: unless-stopped` does not start it with the engine; write `restart: always`".into()],
+        ),
+        (
+            of("unless-stopped", None, Docker, false),
+            vec![
+                crash("unless-stopped") + "; set `stop_signal`",
+                "`restart: unless-stopped` does not start it with the engine; write `restart: always`".into(),
+            ],
+        ),
+        (of("always", Some("SIGTERM"), Podman, true), vec![crash("always") + "; `up --watch` does"]),
+    ];
+    for (index, (seen, expected)) in table.into_iter().enumerate() {
+        assert_eq!(seen, expected, "row {index}");
+    }
 }
 
 #[test]

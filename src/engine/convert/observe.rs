@@ -465,7 +465,12 @@ pub fn facts(image: ImageInspect) -> ImageFacts {
     let test = config.healthcheck.and_then(|check| check.test).unwrap_or_default();
     let mut volumes = config.volumes.unwrap_or_default();
     volumes.sort();
-    ImageFacts { healthcheck: test.first().is_some_and(|word| word != "NONE"), volumes, platform }
+    ImageFacts {
+        healthcheck: test.first().is_some_and(|word| word != "NONE"),
+        stop_signal: config.stop_signal.is_some_and(|signal| !signal.is_empty()),
+        volumes,
+        platform,
+    }
 }
 
 #[cfg(test)]
