@@ -267,20 +267,21 @@ pub(super) fn assume(look: &Query, desired: &Desired, observed: &mut Observed, m
         Query::Container(id) => {
             memory.container_mut(id).life.inspected_at = Some(MIN_UPTIME);
             with(observed, id, |container| {
-                // A container that the forecast creates is as its spec says.
-                let created = instance_of(desired, container).filter(|_| id.as_str().starts_with(FORECAST));
-                let created = created.and_then(|name| desired.services.get(&*name));
-                let as_created = created.map(|service| Details {
-                    env: set_variables(&service.env),
+                let service = instance_of(desired, container).and_then(|name| desired.services.get(&*name));
+                // A container that the forecast creates has the variables of its spec; of others they are asked first.
+                let is_created = id.as_str().starts_with(FORECAST);
+                let as_specified = service.map(|service| Details {
+                    env: if is_created { set_variables(&service.env) } else { BTreeMap::new() },
                     resources: service.config.resources.clone(),
                     restart: service.config.restart,
                     ..Details::default()
                 });
+                let known = container.details.take().or(as_specified).unwrap_or_default();
                 let is_new = container.name.ends_with(CANDIDATE_SUFFIX);
                 let service = container.identity.iter().map(|identity| identity.service.clone()).filter(|_| !is_new);
                 let names: Vec<String> = service.collect();
                 let names = container.networks.iter().map(|a| (a.network_id.clone(), names.clone())).collect();
-                container.details = Some(Details { names, ..as_created.unwrap_or_default() });
+                container.details = Some(Details { names, ..known });
             })
         }
         Query::Image(id) => {

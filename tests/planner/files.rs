@@ -4,7 +4,7 @@ use drillmaster::desired::{Desired, Mode};
 use drillmaster::observed::{Observed, State};
 use drillmaster::plan::memory::MountedVersions;
 use drillmaster::plan::{Memory, forecast};
-use drillmaster::spec::model::OnChange;
+use drillmaster::spec::model::{OnChange, RestartPolicy};
 use jiff::Timestamp;
 
 use crate::builders::*;
@@ -107,6 +107,19 @@ fn running_container_with_files_is_inspected_once() {
     // A container that does not run mounts the file when it starts.
     by_name(&mut observed, "shop-api").state = State::Exited { code: Some(0) };
     assert_eq!(queries(&observed), 0);
+}
+
+#[test]
+fn start_of_a_stopped_container_with_files_is_one_step() {
+    let api = service("api").restart(RestartPolicy::Always).memory("64m");
+    let wanted = desired([api.file(FILE, OnChange::Restart, "a", 1)]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").state = State::Exited { code: Some(0) };
+    let start = ["api: start shop-api   # exited with code 0"];
+    // Neither the list nor an inspection before the start says what is true after it.
+    assert_eq!(steps_with(&observed, &wanted, &Memory::default()), start);
+    inspect(&mut observed, &wanted.services["api"]);
+    assert_eq!(steps_with(&observed, &wanted, &Memory::default()), start);
 }
 
 #[test]
