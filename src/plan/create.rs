@@ -95,19 +95,24 @@ impl<'a> Planner<'a> {
     /// Why a service has no image although none is pulled.
     fn missing_image(&self, service: &Service) -> String {
         let image = &service.config.image;
-        let found = self.observed.images.get(image).and_then(|id| self.observed.image_facts.get(id));
-        match (&service.config.platform, found) {
-            (Some(platform), Some(found)) => {
+        match (&service.config.platform, self.platforms_of(image)) {
+            (Some(platform), Some(present)) => {
                 let remedy = match service.pull {
                     Pull::Never => "`pull: never` is set",
                     _ => "the pull did not change that",
                 };
-                format!(
-                    "image {image} is present for {}, not for {platform} (`platform`), and {remedy}",
-                    found.platform
-                )
+                format!("image {image} is present for {present}, not for {platform} (`platform`), and {remedy}")
             }
             _ => format!("image {image} is not present locally, and `pull: never` is set"),
+        }
+    }
+
+    /// The platforms that an image is present for, if that is known.
+    fn platforms_of(&self, image: &str) -> Option<String> {
+        let id = self.observed.images.get(image)?;
+        match self.observed.image_platforms.get(id) {
+            Some(platforms) => Some(platforms.iter().map(String::as_str).collect::<Vec<_>>().join(" and ")),
+            None => self.observed.image_facts.get(id).map(|facts| facts.platform.clone()),
         }
     }
 

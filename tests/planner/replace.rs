@@ -237,6 +237,12 @@ fn image_of_another_platform_is_pulled_once() {
     let message =
         "image a:1 is present for linux/amd64, not for linux/arm64 (`platform`), and the pull did not change that";
     assert_eq!(plan.failures[0].message, message);
+    // containerd's store tells the platforms in the list.
+    let mut listed = with_network.clone();
+    listed.image_facts.clear();
+    listed.image_platforms.insert("sha256:a:1".into(), ["linux/amd64".into()].into());
+    let plan = drillmaster::plan::plan(&wanted, &listed, &memory, Duration::ZERO);
+    assert_eq!(plan.failures[0].message, message);
     // One image for several platforms, in containerd's store.
     observed.image_platforms.insert("sha256:a:1".into(), ["linux/amd64".into(), "linux/arm64".into()].into());
     assert!(!plan_text(&wanted, &observed).contains("pull"));
