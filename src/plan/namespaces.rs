@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Planner;
 use super::cause::Cause;
 use super::diff::Comparison;
-use super::step::{Query, Reason};
+use super::step::{Query, Reason, Subject};
+use super::{Planner, instance_of};
+use crate::capabilities::EngineKind;
 use crate::desired::Service;
 use crate::identity::{Identity, container_name};
 use crate::observed::{Container, Observed, State};
@@ -63,6 +64,29 @@ impl<'a> Planner<'a> {
             let (old, new) = (format!("{target} before {renewed}"), target.to_string());
             comparison.restart.push(Cause::field("network_mode", Some(&old), Some(&new)));
         }
+    }
+
+    /// Removes the containers that share a namespace of a container that is about to be removed, as far as they are in scope:
+    /// Podman does not remove it before them. They are created again with the namespaces of the replacement. Returns true
+    /// if nothing is left to do.
+    pub(super) fn sharers_are_gone(&mut self, container: &Container) -> bool {
+        if self.observed.capabilities.kind != EngineKind::Podman {
+            return true;
+        }
+        let shares = |other: &&Container| {
+            let identity = other.identity.as_ref().filter(|identity| self.desired.scope.contains(&identity.service));
+            identity.is_some_and(|identity| identity.targets.values().any(|id| *id == container.id.as_str()))
+        };
+        let sharers: Vec<&Container> = self.observed.of_group(&self.desired.group).filter(shares).collect();
+        for sharer in &sharers {
+            let Some(name) = instance_of(self.desired, sharer) else { continue };
+            let cause = format!("it shares a namespace of {}, which is removed", container.name);
+            match sharer.is_up() {
+                true => self.stop(&name, sharer, &cause),
+                false => self.remove(Subject::Service((&*name).into()), sharer, &cause),
+            }
+        }
+        sharers.is_empty()
     }
 }
 

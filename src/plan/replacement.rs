@@ -284,7 +284,11 @@ impl<'a> Planner<'a> {
                     self.stop(&service.name, current, &cause);
                 }
             }
-            Some(current) => self.remove(subject, current, &format!("replacement {how_far}")),
+            Some(current) => {
+                if self.sharers_are_gone(current) {
+                    self.remove(subject, current, &format!("replacement {how_far}"));
+                }
+            }
             None => {
                 let to = container_name(&self.desired.group, &service.name);
                 let verb = Verb::Rename { container: ContainerRef::of(candidate), to };

@@ -1,6 +1,6 @@
 //! Several networks, external ones, fixed addresses, and containers on no network of the group.
 
-use drillmaster::capabilities::ApiVersion;
+use drillmaster::capabilities::{ApiVersion, EngineKind};
 use drillmaster::desired::{AddressRange, Desired, Endpoint, Network, Placement};
 use drillmaster::observed::{NetworkSettings, Observed};
 use drillmaster::plan::step::Verb;
@@ -327,6 +327,27 @@ fn replaced_target_replaces_those_that_share_its_namespace() {
         client: create shop-client.new   # network_mode changed
         client: start shop-client.new   # network_mode changed
         client: remove shop-client   # replacement is ready
+        client: rename shop-client.new to shop-client   # candidate is ready
+    ",
+    );
+    // Podman does not remove a container while another one shares its namespaces.
+    observed.capabilities.kind = EngineKind::Podman;
+    check(
+        &services("vpn:2"),
+        &observed,
+        "
+        replace vpn [image]
+        restart client [dependencies.vpn]
+        --
+        client: stop shop-client   # dependency vpn restarted (`restart: true`)
+        vpn: create shop-vpn.new   # image changed
+        vpn: start shop-vpn.new   # image changed
+        vpn: stop shop-vpn   # replacement is ready
+        client: remove shop-client   # it shares a namespace of shop-vpn, which is removed
+        vpn: remove shop-vpn   # replacement is ready
+        vpn: rename shop-vpn.new to shop-vpn   # candidate is ready
+        client: create shop-client.new   # no container
+        client: start shop-client.new   # no container
         client: rename shop-client.new to shop-client   # candidate is ready
     ",
     );
