@@ -35,7 +35,7 @@ use files::MountedFile;
 use fingerprint::Fingerprint;
 pub use network::{AddressRange, BRIDGE, Endpoint, Join, Network, Placement, defers_names};
 use outputs::Outputs;
-pub use requirements::Requirement;
+pub use requirements::{Need, Requirement};
 pub use secrets::{has_secret_ping, secrets};
 pub use volume::DeclaredVolume;
 

@@ -8,7 +8,7 @@ use super::cause::Cause;
 use super::requirements::needs_api;
 use super::step::{Action, ContainerRef, Query, Subject, Verb};
 use super::{DRAIN_PERIOD, Planner};
-use crate::capabilities::ApiVersion;
+use crate::capabilities::{ApiVersion, EngineKind};
 use crate::desired::{self, BRIDGE, Desired, Endpoint, HookPoint, Join, Service};
 use crate::identity::Identity;
 use crate::observed::{Container, Network, Observed, State};
@@ -47,7 +47,7 @@ impl<'a> Planner<'a> {
         }
         let found = found?;
         let is_ours = self.is_ours(found);
-        let (has, wants) = difference(wanted, found, is_ours)?;
+        let (has, wants) = difference(wanted, found, is_ours, self.observed.capabilities.kind)?;
         let remedy = match is_ours {
             true => "run `drillmaster down` first".to_owned(),
             false if name == self.desired.network => {
@@ -318,7 +318,7 @@ pub(super) fn chosen_networks<'a>(desired: &'a Desired, observed: &'a Observed) 
 
 /// The first setting of a network that differs from the specs: what it has, and what they say. A setting that they leave out
 /// differs only if the network is ours.
-fn difference(wanted: &desired::Network, found: &Network, is_ours: bool) -> Option<(String, String)> {
+fn difference(wanted: &desired::Network, found: &Network, is_ours: bool, kind: EngineKind) -> Option<(String, String)> {
     let differs = |what: &str, has: &str, wants: &str| Some((format!("{what} {has}"), wants.to_owned()));
     let subnets: Vec<&str> = wanted.subnets().collect();
     if !found.subnets.is_empty() && subnets.iter().any(|subnet| found.subnets.iter().all(|it| it != subnet)) {
@@ -345,13 +345,17 @@ fn difference(wanted: &desired::Network, found: &Network, is_ours: bool) -> Opti
         return differs("the address driver", &settings.ipam_driver, driver);
     }
     let maps = [
-        ("driver option", &wanted.driver_opts, &settings.options),
+        (DRIVER_OPTION, &wanted.driver_opts, &settings.options),
         ("option of the address driver", &wanted.ipam_options, &settings.ipam_options),
         ("reserved address", &wanted.aux_addresses(), &settings.aux_addresses),
         ("label", &wanted.labels, &settings.labels),
     ];
+    // Podman shows none of Docker's options.
+    let is_shown = |what: &str, key: &str| {
+        kind == EngineKind::Docker || what != DRIVER_OPTION || !key.starts_with(DOCKER_OPTIONS)
+    };
     for (what, wants, has) in maps {
-        let other = wants.iter().find(|(key, value)| has.get(*key) != Some(*value));
+        let other = wants.iter().find(|(key, value)| is_shown(what, key) && has.get(*key) != Some(*value));
         if let Some((key, value)) = other {
             let has = has.get(key).map_or("unset", String::as_str);
             return differs(&format!("the {what} {key}"), has, value);
@@ -364,6 +368,20 @@ fn difference(wanted: &desired::Network, found: &Network, is_ours: bool) -> Opti
     let mut ranges = wanted.ranges.iter().filter_map(|range| range.ip_range.as_ref());
     let range = ranges.find(|range| !settings.ip_ranges.contains(range))?;
     differs("the address range", &listed(&settings.ip_ranges), range)
+}
+
+/// What a driver option is called.
+const DRIVER_OPTION: &str = "driver option";
+
+/// What the names of Docker's options of networks begin with.
+const DOCKER_OPTIONS: &str = "com.docker.network.";
+/// Those that Podman knows.
+const KNOWN_TO_PODMAN: [&str; 2] = ["com.docker.network.driver.mtu", "com.docker.network.bridge.name"];
+
+/// The options of a network that Podman ignores.
+pub(super) fn ignored_by_podman(network: &desired::Network) -> impl Iterator<Item = &str> {
+    let options = network.driver_opts.keys().map(String::as_str);
+    options.filter(|option| option.starts_with(DOCKER_OPTIONS) && !KNOWN_TO_PODMAN.contains(option))
 }
 
 fn listed(texts: &[String]) -> String {

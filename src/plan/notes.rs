@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Planner;
 use super::images::wanted_image;
+use super::networks::ignored_by_podman;
 use crate::capabilities::{EngineKind, HealthChecks};
 use crate::desired::Service;
 use crate::identity::Identity;
@@ -19,6 +20,7 @@ impl<'a> Planner<'a> {
             self.note_empty_health_checks();
             self.note_ignored_limits();
             self.note_signals();
+            self.note_ignored_by_podman();
         }
         self.note_lookalikes();
     }
@@ -113,6 +115,30 @@ impl<'a> Planner<'a> {
                     service.service,
                     ignored.join(" and ")
                 ));
+            }
+        }
+    }
+
+    /// What Podman ignores without a word, and what can be done without.
+    fn note_ignored_by_podman(&mut self) {
+        if self.observed.capabilities.kind != EngineKind::Podman {
+            return;
+        }
+        for service in self.desired.in_scope() {
+            let unset = service.env.iter().find(|(_, value)| value.is_none());
+            if let Some((name, _)) = unset {
+                self.plan.notes.insert(format!(
+                    "warning: Podman does not remove variables: {name} of {} keeps its value if its image has one",
+                    service.service
+                ));
+            }
+            if service.config.domainname.is_some() {
+                self.plan.notes.insert(format!("warning: Podman ignores `domainname` of {}", service.service));
+            }
+        }
+        for (name, network) in self.desired.networks.iter().filter(|(_, network)| !network.external) {
+            for option in ignored_by_podman(network) {
+                self.plan.notes.insert(format!("warning: Podman ignores the driver option {option} of network {name}"));
             }
         }
     }

@@ -1,16 +1,25 @@
-//! Fields that the engine is too old for: nothing is created of the services that use them.
+//! Fields that the engine is too old for, or does not have: nothing is created of the services that use them.
 
 use super::Planner;
 use super::readiness::DependencyState;
 use super::step::Reason;
-use crate::capabilities::ApiVersion;
-use crate::desired::{Requirement, Service};
+use crate::capabilities::{ApiVersion, EngineKind};
+use crate::desired::{Need, Requirement, Service};
 use crate::observed::Observed;
 
 impl Planner<'_> {
-    /// Fails a service with fields that need a newer API.
+    /// Fails a service with fields that need another engine.
     pub(super) fn unsupported(&mut self, service: &Service) -> Option<DependencyState> {
-        let needs = |it: &Requirement| needs_api(&format!("`{}`", it.field), &it.place, it.api, self.observed);
+        let engine = &self.observed.capabilities;
+        let needs = |it: &Requirement| match it.need {
+            Need::Api(api) => needs_api(&format!("`{}`", it.field), &it.place, api, self.observed),
+            Need::Docker(instead) => (engine.kind == EngineKind::Podman).then(|| {
+                format!(
+                    "`{}` ({}) needs Docker; the engine is Podman {}, which {instead}",
+                    it.field, it.place, engine.version
+                )
+            }),
+        };
         let message = service.requirements.iter().find_map(needs)?;
         self.fail(&service.name, Reason::Unsupported, message, None);
         Some(DependencyState::Failed)

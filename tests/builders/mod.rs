@@ -5,12 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use drillmaster::capabilities::ApiVersion;
 use drillmaster::desired::files::{FileState, FileVersion, MountedFile};
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
-    Config, CopiedFile, Dependency, Desired, Endpoint, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode,
+    Config, CopiedFile, Dependency, Desired, Endpoint, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode, Need,
     OnFailure, Order, Placement, Requirement, Rerun, Scope, Seconds, Service, Update, Volume, VolumeSource,
 };
 use drillmaster::identity::{container_name, instance_name, volume_name};
@@ -112,9 +111,9 @@ impl Build {
         self
     }
 
-    /// Adds a field that needs an API version.
-    pub fn requires(mut self, field: &'static str, place: &str, api: ApiVersion) -> Build {
-        self.0.requirements.push(Requirement { field, place: place.into(), api });
+    /// Adds a field that not every engine has.
+    pub fn requires(mut self, field: &'static str, place: &str, need: Need) -> Build {
+        self.0.requirements.push(Requirement { field, place: place.into(), need });
         self
     }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use drillmaster::capabilities::ApiVersion;
-use drillmaster::desired::{Desired, Network};
+use drillmaster::capabilities::{ApiVersion, EngineKind};
+use drillmaster::desired::{Desired, Need, Network};
 use drillmaster::identity::Identity;
-use drillmaster::observed::{ComposeService, Container, ImageFacts, State};
+use drillmaster::observed::{ComposeService, Container, ImageFacts, Observed, State};
+use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::model::Condition;
 
 use crate::builders::*;
@@ -56,8 +57,25 @@ fn running_containers_of_docker_compose_are_a_conflict() {
 }
 
 #[test]
+fn field_that_podman_ignores_fails_its_service() {
+    let need = Need::Docker("ignores it; name CDI devices");
+    let wanted = desired([service("api").requires("gpus", "specs/api.yaml:3:7", need)]);
+    let mut observed = empty(&wanted);
+    let failures = |observed: &Observed| -> Vec<String> {
+        let found = forecast(&wanted, observed, &Memory::default()).failures;
+        found.into_iter().map(|failure| failure.message).collect()
+    };
+    assert_eq!(failures(&observed), [""; 0]);
+    observed.capabilities.kind = EngineKind::Podman;
+    observed.capabilities.version = "5.8.6".into();
+    let expected =
+        "`gpus` (specs/api.yaml:3:7) needs Docker; the engine is Podman 5.8.6, which ignores it; name CDI devices";
+    assert_eq!(failures(&observed), [expected]);
+}
+
+#[test]
 fn field_that_the_engine_is_too_old_for_fails_its_service() {
-    let annotated = service("api").requires("annotations", "specs/api.yaml:3:14", ApiVersion(1, 43));
+    let annotated = service("api").requires("annotations", "specs/api.yaml:3:14", Need::Api(ApiVersion(1, 43)));
     let wanted = desired([annotated, service("web").needs("api"), service("other")]);
     let mut observed = empty(&wanted);
     observed.capabilities.version = "20.10.24".into();

@@ -135,6 +135,30 @@ fn signals_that_end_a_restart_policy_are_noted() {
 }
 
 #[test]
+fn what_podman_ignores_is_noted() {
+    let mut wanted = desired([service("db")]);
+    let db = wanted.services.get_mut("db").unwrap();
+    db.config.domainname = Some("example.org".into());
+    db.env.insert("LEVEL".into(), None);
+    let options = [("com.docker.network.bridge.enable_icc", "false"), ("com.docker.network.driver.mtu", "1400")];
+    let network = wanted.networks.get_mut("shop").unwrap();
+    network.driver_opts = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let mut observed = agreeing(&wanted);
+    assert_eq!(notes(&wanted, &observed), [""; 0]);
+    observed.capabilities.kind = EngineKind::Podman;
+    let expected = [
+        "warning: Podman does not remove variables: LEVEL of db keeps its value if its image has one",
+        "warning: Podman ignores `domainname` of db",
+        "warning: Podman ignores the driver option com.docker.network.bridge.enable_icc of network shop",
+    ];
+    assert_eq!(notes(&wanted, &observed), expected);
+    // It shows none of these options.
+    observed.networks.values_mut().for_each(|network| network.settings.options.clear());
+    let planned = forecast(&wanted, &observed, &Memory::default());
+    assert!(planned.failures.is_empty() && planned.steps.is_empty(), "{planned:#?}");
+}
+
+#[test]
 fn endpoints_without_the_name_of_the_group_are_kept() {
     let wanted = desired([service("db"), service("web").start_first()]);
     let mut observed = agreeing(&wanted);

@@ -8,7 +8,9 @@ use bollard::models::{
 };
 
 use super::super::ContainerExit;
+use crate::capabilities::LimitSupport;
 use crate::desired::fingerprint::sha256;
+use crate::observed::Container;
 use crate::spec::value::{ImageParts, ImageRef};
 
 /// Period of a CPU quota, in microseconds: the kernel's default.
@@ -93,11 +95,80 @@ pub fn labeled_mounts(body: &mut ContainerCreateBody) -> Vec<(&mut Mount, Volume
     labeled.collect()
 }
 
+/// What Podman takes otherwise than Docker, or not at all.
+pub fn adapt_create(body: &mut ContainerCreateBody, limits: &LimitSupport) {
+    let Some(host) = &mut body.host_config else { return };
+    let LimitSupport { memory, cpus, pids, swap, cpu_shares, cpuset } = *limits;
+    // With control groups v2, a container with a limit that they do not support would not start.
+    keep_if(memory, &mut host.memory);
+    keep_if(memory, &mut host.memory_reservation);
+    keep_if(memory && swap, &mut host.memory_swap);
+    keep_if(cpus, &mut host.nano_cpus);
+    keep_if(cpus, &mut host.cpu_period);
+    keep_if(cpus, &mut host.cpu_quota);
+    keep_if(pids, &mut host.pids_limit);
+    keep_if(cpu_shares, &mut host.cpu_shares);
+    keep_if(cpuset, &mut host.cpuset_cpus);
+    keep_if(cpuset, &mut host.cpuset_mems);
+    // It ignores the paths themselves.
+    if host.masked_paths.take().is_some_and(|paths| paths.is_empty()) {
+        host.readonly_paths = None;
+        host.security_opt.get_or_insert_default().push("unmask=ALL".to_owned());
+    }
+    // It ignores `NoCopy` of a mount, but not of a bind.
+    let (mounts, binds) =
+        host.mounts.take().unwrap_or_default().into_iter().partition(|mount| no_copy(mount).is_none());
+    let binds: Vec<Mount> = binds;
+    host.mounts = Some(mounts);
+    host.binds.get_or_insert_default().extend(binds.iter().filter_map(no_copy));
+}
+
+fn keep_if<T>(supported: bool, limit: &mut Option<T>) {
+    *limit = limit.take().filter(|_| supported);
+}
+
+/// The older form of the mount of a volume whose content is not copied from the image.
+fn no_copy(mount: &Mount) -> Option<String> {
+    let options = mount.volume_options.as_ref()?;
+    let (Some(source), Some(target)) = (&mount.source, &mount.target) else { return None };
+    let read_only = if mount.read_only == Some(true) { ",ro" } else { "" };
+    (options.no_copy == Some(true) && options.subpath.is_none()).then(|| format!("{source}:{target}:nocopy{read_only}"))
+}
+
 /// Podman ignores `NanoCpus` of an update, but not quota and period.
-pub fn adapt_update(body: &mut ContainerUpdateBody) {
+pub fn adapt_update(body: &mut ContainerUpdateBody, limits: &LimitSupport) {
     if let Some(nanos) = body.nano_cpus.take() {
         body.cpu_period = Some(CPU_PERIOD);
         body.cpu_quota = Some(nanos / (1_000_000_000 / CPU_PERIOD));
+    }
+    let LimitSupport { memory, cpus, pids, swap, cpu_shares, cpuset } = *limits;
+    keep_if(memory, &mut body.memory);
+    keep_if(memory, &mut body.memory_reservation);
+    keep_if(memory && swap, &mut body.memory_swap);
+    keep_if(cpus, &mut body.cpu_period);
+    keep_if(cpus, &mut body.cpu_quota);
+    keep_if(pids, &mut body.pids_limit);
+    keep_if(cpu_shares, &mut body.cpu_shares);
+    keep_if(cpuset, &mut body.cpuset_cpus);
+    keep_if(cpuset, &mut body.cpuset_mems);
+}
+
+/// Podman's list does not tell the mode of the network, and shows the networks of the container whose network it shares as
+/// if they were its own.
+pub fn adapt_network_mode(container: &mut Container) {
+    let Some(identity) = &container.identity else { return };
+    let Some(mode) = identity.applied().and_then(|spec| Some(spec.get("network_mode")?.as_str()?.to_owned())) else {
+        return;
+    };
+    let is_shared = mode.starts_with("service:") || mode.starts_with("container:");
+    if container.network_mode.is_empty() {
+        container.network_mode = match identity.targets.get(&mode) {
+            Some(id) => format!("container:{id}"),
+            None => mode,
+        };
+    }
+    if is_shared {
+        container.networks.clear();
     }
 }
 
@@ -340,9 +411,64 @@ mod tests {
     }
 
     #[test]
+    fn requests_have_what_podman_takes() {
+        let body = serde_json::json!({"Image": "a", "HostConfig": {
+            "Memory": 64, "NanoCpus": 1, "PidsLimit": 0, "MaskedPaths": [], "ReadonlyPaths": [],
+            "Mounts": [
+                {"Type": "volume", "Source": "a", "Target": "/a", "VolumeOptions": {"NoCopy": true}},
+                {"Type": "volume", "Source": "b", "Target": "/b", "ReadOnly": true, "VolumeOptions": {"NoCopy": true}},
+                {"Type": "volume", "Source": "c", "Target": "/c", "VolumeOptions": {}},
+            ]
+        }});
+        let adapted = |limits: LimitSupport| {
+            let mut body: ContainerCreateBody = serde_json::from_value(body.clone()).unwrap();
+            adapt_create(&mut body, &limits);
+            body.host_config.unwrap()
+        };
+        let host = adapted(LimitSupport { memory: false, cpus: false, ..LimitSupport::default() });
+        assert_eq!((host.memory, host.nano_cpus, host.pids_limit), (None, None, Some(0)));
+        assert_eq!((host.masked_paths, host.readonly_paths), (None, None));
+        assert_eq!(host.security_opt, Some(vec!["unmask=ALL".to_owned()]));
+        assert_eq!(host.binds, Some(vec!["a:/a:nocopy".to_owned(), "b:/b:nocopy,ro".to_owned()]));
+        assert_eq!(host.mounts.unwrap().len(), 1);
+        let host = adapted(LimitSupport::default());
+        assert_eq!((host.memory, host.nano_cpus), (Some(64), Some(1)));
+    }
+
+    #[test]
+    fn networks_of_another_container_are_not_its_own() {
+        let adapted = |spec: &str, targets: &str| {
+            let labels = BTreeMap::from([
+                ("drillmaster.group", "shop"),
+                ("drillmaster.service", "api"),
+                ("drillmaster.spec", spec),
+                ("drillmaster.targets", targets),
+            ]);
+            let listed = serde_json::json!({
+                "Id": "1", "Names": ["/shop-api"], "Image": "a", "ImageID": "b", "State": "running", "Labels": labels,
+                "NetworkSettings": {"Networks": {"shop": {"NetworkID": "n"}}}
+            });
+            let mut container = convert::container(serde_json::from_value(listed).unwrap()).unwrap();
+            adapt_network_mode(&mut container);
+            (container.network_mode, container.networks.len())
+        };
+        let targets = "service:vpn=abc";
+        assert_eq!(adapted(r#"{"network_mode": "service:vpn"}"#, targets), ("container:abc".to_owned(), 0));
+        assert_eq!(adapted(r#"{"network_mode": "host"}"#, ""), ("host".to_owned(), 1));
+        assert_eq!(adapted("{}", ""), (String::new(), 1));
+    }
+
+    #[test]
+    fn unsupported_limits_are_not_updated() {
+        let mut body = ContainerUpdateBody { memory: Some(1), pids_limit: Some(2), ..Default::default() };
+        adapt_update(&mut body, &LimitSupport { memory: false, ..LimitSupport::default() });
+        assert_eq!((body.memory, body.pids_limit), (None, Some(2)));
+    }
+
+    #[test]
     fn cpu_limit_is_updated_as_a_quota() {
         let mut body = ContainerUpdateBody { nano_cpus: Some(250_000_000), ..Default::default() };
-        adapt_update(&mut body);
+        adapt_update(&mut body, &LimitSupport::default());
         assert_eq!((body.nano_cpus, body.cpu_period, body.cpu_quota), (None, Some(100_000), Some(25_000)));
     }
 

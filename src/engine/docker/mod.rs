@@ -48,7 +48,7 @@ use super::{
     EngineEvent, EngineFuture, EngineInfo, EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, Processes,
     PullProgress, Result, convert, short,
 };
-use crate::capabilities::{ApiVersion, EngineKind};
+use crate::capabilities::{ApiVersion, Capabilities, EngineKind};
 use crate::desired::{Join, Network};
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -115,6 +115,11 @@ impl Docker {
 
     fn fault(&self, attempted: &str, error: BollardError) -> EngineError {
         fault(&self.endpoint, attempted, error)
+    }
+
+    /// What Podman can do; `None` for Docker.
+    fn podman(&self) -> Option<&Capabilities> {
+        Some(&self.info.capabilities).filter(|_| self.is_podman())
     }
 
     fn is_podman(&self) -> bool {
@@ -223,6 +228,10 @@ impl Docker {
     }
 
     async fn carry_out(&self, mutation: &Mutation) -> Result<Option<String>> {
+        if self.is_podman() {
+            // The requests depend on what it can do.
+            self.info().await?;
+        }
         match self.call(mutation).await {
             Ok(id) => Ok(id),
             Err(error) if reached(mutation, &error) => Ok(None),
@@ -265,8 +274,8 @@ impl Docker {
             }
             Mutation::Update { id, resources, restart } => {
                 let mut body = convert::update_body(resources, *restart);
-                if self.is_podman() {
-                    convert::podman::adapt_update(&mut body);
+                if let Some(podman) = self.podman() {
+                    convert::podman::adapt_update(&mut body, &podman.limits);
                 }
                 client.update_container(id, body).await?;
             }
@@ -307,8 +316,8 @@ impl Docker {
         {
             check.start_interval = None;
         }
-        if self.is_podman() {
-            return self.create_with_volumes(options, body).await;
+        if let Some(podman) = self.podman() {
+            return self.create_with_volumes(options, body, podman).await;
         }
         let client = match &spec.config.mac_address {
             Some(address) if self.info.capabilities.api < convert::ENDPOINT_MAC_ADDRESS => {

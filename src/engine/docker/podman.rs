@@ -1,19 +1,23 @@
 //! Requests in which Podman differs from Docker.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummaryStateEnum,
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummaryStateEnum, HealthConfig,
 };
 
 use super::*;
-use crate::capabilities::{Capabilities, HealthChecks};
+use crate::capabilities::{EngineLocation, HealthChecks};
 use crate::observed::Health;
 
 /// Path of Podman's own API, below a version of Docker's.
 const LIBPOD: &str = "/libpod";
+/// What a security option with a seccomp profile begins with.
+const SECCOMP: &str = "seccomp=";
 
 /// Returns true if a container could not be stopped because it is paused. Docker stops it.
 pub(super) fn is_paused(error: &BollardError) -> bool {
@@ -30,6 +34,7 @@ pub(super) fn adapted(
         return container;
     }
     container.image = convert::podman::short_name(&container.image);
+    convert::podman::adapt_network_mode(&mut container);
     if let Some(health) = listed.get(container.id.as_str()) {
         container.health = *health;
     }
@@ -37,6 +42,26 @@ pub(super) fn adapted(
         container.health = Health::None;
     }
     container
+}
+
+/// Writes the seccomp profile of a request to a file, and names that instead: Podman expects the path of a file of its
+/// host, and reads it when it creates the container.
+fn profile_file(
+    body: &mut ContainerCreateBody,
+    location: &EngineLocation,
+) -> std::result::Result<Option<NamedTempFile>, BollardError> {
+    let options = body.host_config.as_mut().and_then(|host| host.security_opt.as_mut());
+    let is_profile =
+        |option: &&mut String| option.strip_prefix(SECCOMP).is_some_and(|profile| profile.starts_with('{'));
+    let Some(option) = options.into_iter().flatten().find(is_profile) else { return Ok(None) };
+    if let EngineLocation::Remote(host) = location {
+        let message = format!("Podman reads seccomp profiles from files of its own host, which is {host}");
+        return Err(io::Error::other(message).into());
+    }
+    let mut file = NamedTempFile::with_prefix("drillmaster-")?;
+    file.write_all(option.trim_start_matches(SECCOMP).as_bytes())?;
+    *option = format!("{SECCOMP}{}", file.path().display());
+    Ok(Some(file))
 }
 
 impl Docker {
@@ -137,9 +162,18 @@ impl Docker {
 
     /// Returns true if an image has a health check: the Docker API of Podman does not show it.
     pub(super) async fn has_healthcheck(&self, image: &str) -> std::result::Result<bool, BollardError> {
-        let found: serde_json::Value = self.get(&format!("{LIBPOD}/images/{image}/json")).await?;
-        let test = found.pointer("/Healthcheck/Test/0").and_then(serde_json::Value::as_str);
-        Ok(test.is_some_and(|word| word != "NONE"))
+        Ok(self.healthcheck(image).await?.is_some())
+    }
+
+    /// The health check of an image, if it has one.
+    async fn healthcheck(&self, image: &str) -> std::result::Result<Option<HealthConfig>, BollardError> {
+        let mut found: serde_json::Value = self.get(&format!("{LIBPOD}/images/{image}/json")).await?;
+        let check: Option<HealthConfig> = serde_json::from_value(found["Healthcheck"].take())?;
+        let is_enabled = |check: &HealthConfig| {
+            let test = check.test.as_deref().unwrap_or_default();
+            test.first().is_some_and(|word| word != "NONE")
+        };
+        Ok(check.filter(is_enabled))
     }
 
     /// The health of containers, by id, from one list for each status: Podman's list does not show it. Empty for Docker,
@@ -205,16 +239,22 @@ impl Docker {
         &self,
         options: query::CreateContainerOptions,
         mut body: ContainerCreateBody,
+        capabilities: &Capabilities,
     ) -> std::result::Result<String, BollardError> {
         let mut anonymous = Vec::new();
         for (mount, request) in convert::podman::labeled_mounts(&mut body) {
-            let name = self.client.create_volume(request).await?.name;
+            let name = self.create_missing_volume(request).await?;
             if mount.source.is_none() {
                 anonymous.push(name.clone());
                 mount.source = Some(name);
             }
         }
+        convert::podman::adapt_create(&mut body, &capabilities.limits);
+        self.complete_healthcheck(&mut body).await?;
+        let profile = profile_file(&mut body, &capabilities.location)?;
         let created = self.client.create_container(Some(options), body).await;
+        // Podman has read it.
+        drop(profile);
         if created.is_err() {
             for name in anonymous {
                 // An unused volume is found by its labels, and a used one is not removed.
@@ -222,5 +262,34 @@ impl Docker {
             }
         }
         Ok(created?.id)
+    }
+
+    /// Podman refuses a health check without a test, which tunes that of the image.
+    async fn complete_healthcheck(&self, body: &mut ContainerCreateBody) -> std::result::Result<(), BollardError> {
+        let Some(check) = body.healthcheck.as_mut().filter(|check| check.test.as_ref().is_none_or(Vec::is_empty))
+        else {
+            return Ok(());
+        };
+        let image = body.image.as_deref().unwrap_or_default();
+        let tuned = self.healthcheck(image).await?.map(|of_image| HealthConfig {
+            test: of_image.test,
+            interval: check.interval.or(of_image.interval),
+            timeout: check.timeout.or(of_image.timeout),
+            retries: check.retries.or(of_image.retries),
+            start_period: check.start_period.or(of_image.start_period),
+            start_interval: check.start_interval.or(of_image.start_interval),
+        });
+        body.healthcheck = tuned;
+        Ok(())
+    }
+
+    /// Creates a volume unless it exists, and returns its name. Of two requests at the same time, Podman may refuse one.
+    async fn create_missing_volume(&self, request: VolumeCreateRequest) -> std::result::Result<String, BollardError> {
+        match self.client.create_volume(request.clone()).await {
+            Err(error) if error.to_string().contains("volume already exists") => {
+                Ok(self.client.create_volume(request).await?.name)
+            }
+            created => Ok(created?.name),
+        }
     }
 }
