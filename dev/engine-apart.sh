@@ -128,9 +128,10 @@ pid() {
 }
 
 configure() {
-    local pools=10.221.0.0/16 snapshotter=false runtime=runc
+    local pools=10.221.0.0/16 snapshotter=false runtime=runc containers=''
     [[ $engine == 28 ]] || pools=10.222.0.0/16 snapshotter=true
-    [[ $suite != experimental ]] || runtime=crun
+    # Where control groups of both generations are in use, the second has no limit of processes.
+    [[ $suite != experimental ]] || runtime=crun containers='pids_limit=0'
     case $engine in
     28 | 28-containerd)
         printf '{"features": {"containerd-snapshotter": %s}, "default-address-pools": [{"base": "%s", "size": 24}]}\n' \
@@ -155,6 +156,7 @@ cgroup_manager="cgroupfs"
 events_logger="file"
 [containers]
 log_driver="k8s-file"
+$containers
 default_ulimits=["nofile=$(ulimit -H -n):$(ulimit -H -n)", "nproc=$(ulimit -H -u):$(ulimit -H -u)"]
 END
         inside tee /etc/containers/policy.json >/dev/null <<<'{"default":[{"type":"insecureAcceptAnything"}]}'
