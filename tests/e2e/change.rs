@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::engine::{self, text};
+use crate::support::engine::{self, Capability, text};
 use crate::support::project::{Project, free_port, sleeper};
 
 /// Returns the container ids of services, by service name.
@@ -278,6 +278,9 @@ fn retagged_image_is_a_difference() {
 
 #[test]
 fn restart_policy_and_limits_are_updated_in_place() {
+    if engine::lacks(Capability::Limits) {
+        return;
+    }
     let project = Project::new("update");
     project.write("api.yaml", &sleeper("api", ""));
     project.up();

@@ -229,10 +229,10 @@ fn progress_has_two_lines_per_service_and_its_steps_with_verbose() {
     assert_eq!(up(&["reload", "api"]), ["api: replacing (requested)", "api: ready"]);
     assert_eq!(up(&["stop"]), ["api: stopping", "api: stopped"]);
     assert_eq!(up(&["start"]), ["api: starting (container exited with code 137)", "api: ready"]);
-    project.write("all.yaml", &sleeper("api", "env: {A: b}\nresources: {memory: 32m}"));
+    project.write("all.yaml", &sleeper("api", "env: {A: b}\nstop_timeout: 5s"));
     let expected = [
         "removes 1 container: job",
-        "api: replacing (env.A, volumes changed)",
+        "api: replacing (env.A, stop_timeout, volumes changed)",
         "api: ready",
         "job: removed",
         "job: removing (removed from the specs)",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::engine::{self, text};
+use crate::support::engine::{self, Capability, text};
 use crate::support::project::{BUSYBOX, Project};
 use crate::support::watcher::{Watcher, instances};
 
@@ -88,6 +88,9 @@ fn names(project: &Project) -> Vec<String> {
 
 #[test]
 fn stack_comes_up_as_it_is() {
+    if engine::lacks(Capability::Files) {
+        return;
+    }
     let project = project("compose", STACK);
     write(&project, ".env", "MODE=fancy\n");
     write(&project, "web.env", "GREETING=hello ${MODE}\n");

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::support::engine::{self, Capability};
 use crate::support::process::{self, Run};
 use crate::support::project::{Project, repository};
-use crate::support::{WAIT_TIMEOUT, engine, wait_for};
+use crate::support::{WAIT_TIMEOUT, wait_for};
 
 /// Runs the program on an example, in the group of the test.
 #[track_caller]
@@ -134,6 +135,9 @@ fn program_creates_services_from_a_table() {
 
 #[test]
 fn program_creates_the_requested_shards() {
+    if engine::lacks(Capability::Addresses) {
+        return;
+    }
     let project = Project::new("exshards");
     run_example("starlark-shards", &project, &["up"]).exits(0).stdout_contains("4 services ready (4 created)");
     let responses = project.exec("router", &["sh", "-c", "for shard in $SHARDS; do wget -q -O - $shard; done"]);

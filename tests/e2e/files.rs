@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::engine;
+use crate::support::engine::{self, Capability};
 use crate::support::project::Project;
 use crate::support::wait_for;
 
@@ -74,6 +74,9 @@ fn replaced_file_restarts_the_container() {
 
 #[test]
 fn writable_file_counts_when_it_is_replaced() {
+    if engine::lacks(Capability::Files) {
+        return;
+    }
     let project = with_file("file-writable", "read_only: false");
     project.up();
     project.exec("web", &["sh", "-c", "echo more >> /etc/app.conf"]);

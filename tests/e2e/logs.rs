@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::engine::{self, Capability};
 use crate::support::process::Running;
 use crate::support::project::{Project, script};
-use crate::support::{WAIT_TIMEOUT, engine, wait_for};
+use crate::support::{WAIT_TIMEOUT, wait_for};
 
 #[track_caller]
 fn wait_for_line(following: &Running, line: &str) {
@@ -70,6 +71,9 @@ fn follow_shows_services_that_are_created_later() {
 
 #[test]
 fn lines_of_several_services_are_sorted_by_time() {
+    if engine::lacks(Capability::Files) {
+        return;
+    }
     let project = Project::new("merge");
     let (api, worker) = (project.home.path().join("api"), project.home.path().join("worker"));
     for directory in [&api, &worker] {

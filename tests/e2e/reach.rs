@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::engine::{self, Capability};
 use crate::support::process::{self, Run};
 use crate::support::project::{Project, free_port, script};
 
@@ -79,6 +80,9 @@ impl Drop for Namespace {
 
 #[test]
 fn ping_through_an_unreachable_network_fails_at_once() {
+    if engine::lacks(Capability::Addresses) {
+        return;
+    }
     let project = Project::new("unreach");
     let port = free_port();
     let specs = script("hidden", SERVE, "ping: {http: 80}")
@@ -106,6 +110,9 @@ fn ping_through_an_unreachable_network_fails_at_once() {
 
 #[test]
 fn published_port_replaces_an_unreachable_address() {
+    if engine::lacks(Capability::Addresses) {
+        return;
+    }
     let project = Project::new("detour");
     let namespace = Namespace::new();
     let host = namespace.connect();

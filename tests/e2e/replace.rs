@@ -42,7 +42,7 @@ fn ping_timeout_rolls_back() {
         .stderr_contains("failed (NotReady)")
         .stderr_contains("| no listener");
     run.stderr_contains("timed out after 1 s waiting for readiness probe (tcp 80)")
-        .stderr_contains("connection refused");
+        .stderr_contains(engine::not_listening());
     // Reverting the spec is no change.
     let id = project.id("api");
     project.write("all.yaml", &(sleeper("api", "") + &sleeper("other", "")));

@@ -27,7 +27,7 @@ fn concurrent_cold_starts_create_containers_once() {
 #[test]
 fn waiting_command_names_the_lock_holder() {
     let project = Project::new("waits");
-    let slow = script("api", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
+    let slow = script("api", "sleep 6; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &slow);
     let mut first = project.spawn(&["up", "-v"]);
     first.wait_for_stderr("waiting for readiness probe");

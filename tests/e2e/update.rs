@@ -176,7 +176,7 @@ fn candidate_failing_min_ready_is_removed_or_kept() {
         .exits(1)
         .stderr_contains("failed (NotReady)")
         .stderr_contains("did not stay ready for min_ready (3 s)");
-    run.stderr_contains("| serving for 1").stderr_contains("connection refused");
+    run.stderr_contains("| serving for 1").stderr_contains(engine::not_listening());
     assert_eq!((project.id("api"), project.names()), (old.clone(), vec!["api".to_owned()]));
 
     project.write("api.yaml", &spec(1, "keep"));

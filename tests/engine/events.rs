@@ -72,7 +72,7 @@ async fn external_changes_are_events_and_exits_are_listed() {
         &["pause", &id],
         &["unpause", &id],
         &["rename", &id, &renamed],
-        &["update", "--pids-limit", "50", &id],
+        &["update", "--restart", "on-failure", &id],
         &["stop", &id],
         &["start", &id],
         &["kill", &id],

@@ -43,26 +43,44 @@ pub fn is_podman() -> bool {
     })
 }
 
-/// What some tests need and Podman does not have.
+/// What some tests need and some engines do not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
     /// The engine runs health checks.
     HealthChecks,
     /// The engine builds with BuildKit.
     BuildKit,
+    /// The engine limits resources.
+    Limits,
+    /// Containers have addresses that can be reached from here, also on ports that are not published.
+    Addresses,
+    /// The engine and its containers may write to the files of the tests.
+    Files,
 }
 
 impl Capability {
     fn lack(self) -> Option<&'static str> {
-        let reason = match self {
-            Capability::HealthChecks if request("GET", "/info", None)["CgroupDriver"] != "systemd" => {
-                "Podman runs health checks only with systemd"
+        let info = || request("GET", "/info", None);
+        let (lacks, reason) = match self {
+            Capability::HealthChecks => {
+                (is_podman() && info()["CgroupDriver"] != "systemd", "Podman runs health checks only with systemd")
             }
-            Capability::HealthChecks => return None,
-            Capability::BuildKit => "Podman builds with Buildah",
+            Capability::BuildKit => (is_podman(), "Podman builds with Buildah"),
+            Capability::Limits => (info()["MemoryLimit"] == false, "the engine's control groups have no controllers"),
+            Capability::Addresses => (is_rootless(), "only published ports of a rootless engine can be reached"),
+            Capability::Files => (is_rootless(), "the files of the tests are those of another user than the engine's"),
         };
-        is_podman().then_some(reason)
+        lacks.then_some(reason)
     }
+}
+
+fn is_rootless() -> bool {
+    request("GET", "/info", None)["SecurityOptions"].to_string().contains("name=rootless")
+}
+
+/// What a ping says of a port where nothing listens.
+pub fn not_listening() -> &'static str {
+    if is_rootless() { " listens on port " } else { "connection refused" }
 }
 
 /// Returns true if the engine lacks a capability, and says why the test is skipped.

@@ -1,5 +1,6 @@
 //! A registry on a port of this host, with its data in a temporary directory.
 
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use super::engine;
@@ -42,8 +43,21 @@ impl Registry {
         let reference = format!("{}/{name}", self.address);
         docker(&["tag", image, &reference]).unwrap();
         let output = docker(&["push", &reference]).unwrap();
-        let digest = output.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap().to_owned();
-        (reference, digest)
+        // Podman 6 does not print it.
+        let printed = output.split_whitespace().find(|word| word.starts_with("sha256:")).map(str::to_owned);
+        (reference, printed.unwrap_or_else(|| self.digest(name)))
+    }
+
+    /// Asks the registry for the digest of an image.
+    fn digest(&self, name: &str) -> String {
+        let (repository, tag) = name.split_once(':').unwrap();
+        let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
+        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+        write!(stream, "HEAD /v2/{repository}/manifests/{tag} HTTP/1.0\r\nAccept: {accept}\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let header = response.lines().find_map(|line| line.strip_prefix("Docker-Content-Digest: "));
+        header.unwrap_or_else(|| panic!("no digest: {response}")).to_owned()
     }
 }
 
