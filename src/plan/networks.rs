@@ -351,9 +351,8 @@ fn difference(wanted: &desired::Network, found: &Network, is_ours: bool, kind: E
         ("label", &wanted.labels, &settings.labels),
     ];
     // Podman shows none of Docker's options.
-    let is_shown = |what: &str, key: &str| {
-        kind == EngineKind::Docker || what != DRIVER_OPTION || !key.starts_with(DOCKER_OPTIONS)
-    };
+    let is_shown =
+        |what: &str, key: &str| kind == EngineKind::Docker || what != DRIVER_OPTION || !key.starts_with(DOCKER_OPTIONS);
     for (what, wants, has) in maps {
         let other = wants.iter().find(|(key, value)| is_shown(what, key) && has.get(*key) != Some(*value));
         if let Some((key, value)) = other {

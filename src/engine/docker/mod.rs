@@ -228,10 +228,6 @@ impl Docker {
     }
 
     async fn carry_out(&self, mutation: &Mutation) -> Result<Option<String>> {
-        if self.is_podman() {
-            // The requests depend on what it can do.
-            self.info().await?;
-        }
         match self.call(mutation).await {
             Ok(id) => Ok(id),
             Err(error) if reached(mutation, &error) => Ok(None),
