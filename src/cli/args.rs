@@ -388,9 +388,9 @@ pub struct Import {
     /// Compose files [default: those of this directory or one above]
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Directory to write the specs into; it must not have any yet
-    #[arg(long, value_name = "DIR", default_value = "specs")]
-    pub into: PathBuf,
+    /// Directory to write the specs into; it must not have any yet [default: `specs` beside the compose file]
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
 }
 
 /// Arguments of `logs`.

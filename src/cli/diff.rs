@@ -3,7 +3,7 @@
 use super::args::{Diff, Global};
 use super::project::Project;
 use super::{Exit, Failure, groups, session};
-use crate::control::local_state::{LocalState, is_gone};
+use crate::control::local_state::{LocalState, gives_way};
 use crate::desired::Desired;
 use crate::plan::takeover::Takeover;
 use crate::render::{self, Style, json};
@@ -22,7 +22,8 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     let memory = local_state.memory();
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
     if diff.adopt {
-        desired.adopted.extend(groups::other_directories(&desired, &observed).into_iter().filter(|path| is_gone(path)));
+        let others = groups::other_directories(&desired, &observed);
+        desired.adopted.extend(others.into_iter().filter(|path| gives_way(path, &desired.source)));
         desired.takeover = Takeover::of_project(&desired, &observed).ids();
     }
     let forecast = plan::forecast(&desired, &observed, &memory);

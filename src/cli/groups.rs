@@ -187,7 +187,7 @@ pub(super) async fn adopt(global: &Global, project: &Project, yes: bool, style: 
         let why = if owners.iter().all(|owner| is_gone(owner)) { ", which no longer exists" } else { "" };
         style.note(format!("adopting group {group} from {from}{why}"));
     } else if takeover.is_empty() {
-        let compose = if project.desired.project.is_some() { " and of docker compose" } else { "" };
+        let compose = if project.desired.compose_project().is_some() { " and of docker compose" } else { "" };
         style.note(format!("nothing to adopt: group {group} has nothing of another directory{compose}"));
     }
     let adoption = Adoption { by: by.clone(), from: sources };

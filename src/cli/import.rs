@@ -4,39 +4,49 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde_json::json;
 
 use super::args::{Global, Import};
 use super::project::{ComposeFiles, Disk, Origin, Project, absolute, env_files};
 use super::{Exit, Failure};
 use crate::control::specs::sources;
-use crate::desired::differences;
+use crate::desired::{Desired, differences};
+use crate::engine::io_message;
 use crate::render::{LineBreak, Style, Text, diagnostics};
 use crate::spec::compose;
 use crate::spec::compose::import::{Imported, Services, import as specs_of};
 use crate::spec::{Diagnostic, Profiles};
 
 pub(super) fn import(global: &Global, arguments: &Import, style: Style) -> Result<Exit, Failure> {
-    let files = if arguments.files.is_empty() { &global.specs } else { &arguments.files };
-    let compose = ComposeFiles::new(global, files)?;
+    let files = [&global.specs[..], &arguments.files].concat();
+    let compose = ComposeFiles::new(global, &files)?;
     let project = compose.project(&global.profile)?;
-    let directory = created(&arguments.into)?;
+    let into = arguments.into.clone().unwrap_or_else(|| beside(&project.directory));
+    let directory = created(&into)?;
     let services = if global.profile.is_empty() { Services::All } else { Services::Active };
     let imported = specs_of(&project, &directory.to_string_lossy(), &Disk, services);
     write(&directory, &imported)?;
-    let compared = compare(global, &project, compose, directory)?;
+    let compared = compare(global, &project, compose, directory, services)?;
     if style.json {
-        style.result_json(&to_json(arguments, &imported, &compared));
+        style.result_json(&to_json(&into, &imported, &compared));
     }
-    print(arguments, &imported, &compared, style);
+    print(&into, &imported, &compared, style);
     let is_whole = compared.errors.is_empty() && compared.differing.is_empty() && imported.left_out.is_empty();
     Ok(if is_whole { Exit::Ok } else { Exit::Failed })
 }
 
+/// The directory `specs` of a project, relative to the working directory if it is below it.
+fn beside(project: &str) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    let project = Path::new(project);
+    project.strip_prefix(here).unwrap_or(project).join("specs")
+}
+
 /// Returns the directory for the specs, which must not have any.
 fn created(path: &Path) -> Result<PathBuf, Failure> {
-    fs::create_dir_all(path).with_context(|| format!("cannot create the directory {}", path.display()))?;
+    fs::create_dir_all(path).map_err(|error| {
+        Failure::Usage(format!("cannot create the directory {}: {}", path.display(), io_message(&error)))
+    })?;
     let directory = absolute(path)?;
     let known = sources::read(&directory, None).map(|known| known.files).unwrap_or_default();
     match known.first() {
@@ -50,12 +60,16 @@ fn created(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn write(directory: &Path, imported: &Imported) -> Result<(), anyhow::Error> {
-    for file in &imported.files {
+    for (at, file) in imported.files.iter().enumerate() {
         let path = directory.join(&file.file);
-        let created = fs::File::create_new(&path);
-        created
-            .and_then(|mut created| created.write_all(file.text.as_bytes()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let written = fs::File::create_new(&path).and_then(|mut created| created.write_all(file.text.as_bytes()));
+        if let Err(error) = written {
+            // A part of the specs would run a part of the services.
+            for written in &imported.files[..at] {
+                let _ = fs::remove_file(directory.join(&written.file));
+            }
+            return Err(anyhow::anyhow!("cannot write {}: {}", path.display(), io_message(&error)));
+        }
     }
     Ok(())
 }
@@ -71,36 +85,57 @@ struct Compared {
     differing: Vec<String>,
 }
 
-/// Reads both the compose files and the specs that were made of them.
+/// Reads both the compose files and the specs that were made of them: with all profiles, unless services of several
+/// exclude each other.
 fn compare(
     global: &Global,
     project: &compose::Project,
     files: ComposeFiles,
     directory: PathBuf,
+    services: Services,
 ) -> Result<Compared, Failure> {
-    let profiles = Profiles::new(&project.profiles, &[]);
-    let read = |origin: Origin| match Project::read_leniently(global, origin, profiles.clone()) {
+    let specs = Origin::Directory(directory, env_files(global)?);
+    let all = Profiles::new(&["*".to_owned()], &[]);
+    if services == Services::All
+        && let Ok(direct) = read(global, Origin::Compose(files.clone()), &all)?
+    {
+        return Ok(compared(project, Ok(direct), read(global, specs, &all)?));
+    }
+    let active = Profiles::new(&project.profiles, &[]);
+    Ok(compared(project, read(global, Origin::Compose(files), &active)?, read(global, specs, &active)?))
+}
+
+/// A desired state and what is missing for it, or what is invalid.
+type Reading = Result<(Desired, Vec<Diagnostic>), Vec<Diagnostic>>;
+
+fn read(global: &Global, origin: Origin, profiles: &Profiles) -> Result<Reading, Failure> {
+    match Project::read_leniently(global, origin, profiles.clone()) {
         Ok((project, missing)) => Ok(Ok((project.desired, missing))),
         Err(Failure::Specs(errors)) => Ok(Err(errors)),
         Err(failure) => Err(failure),
-    };
-    let (direct, specs) = (read(Origin::Compose(files))?, read(Origin::Directory(directory, env_files(global)?))?);
-    Ok(match (direct, specs) {
-        (Ok((direct, known)), Ok((specs, missing))) => {
+    }
+}
+
+fn compared(project: &compose::Project, direct: Reading, specs: Reading) -> Compared {
+    match (direct, specs) {
+        // The compose files have it: the specs lack a variable of an env file that they do not read.
+        (Ok((_, known)), Ok((_, missing))) if missing.len() > known.len() => {
+            Compared { errors: missing, ..Compared::default() }
+        }
+        (Ok((direct, _)), Ok((specs, missing))) => {
             // What is missing has no value that could be compared.
-            let is_known = project.missing.is_empty() && missing.len() <= known.len();
-            let differing = if is_known { differences(&direct, &specs) } else { Vec::new() };
+            let differing = if project.missing.is_empty() { differences(&direct, &specs) } else { Vec::new() };
             Compared { missing, differing, ..Compared::default() }
         }
         (Err(errors), Ok((_, missing))) => Compared { errors, missing, ..Compared::default() },
         (Ok(_), Err(errors)) => Compared { errors, ..Compared::default() },
         (Err(errors), Err(others)) => Compared { errors: [errors, others].concat(), ..Compared::default() },
-    })
+    }
 }
 
-fn to_json(arguments: &Import, imported: &Imported, compared: &Compared) -> serde_json::Value {
+fn to_json(into: &Path, imported: &Imported, compared: &Compared) -> serde_json::Value {
     let files = imported.files.iter().map(|file| {
-        let path = arguments.into.join(&file.file);
+        let path = into.join(&file.file);
         json!({ "file": path, "kind": file.kind, "name": file.name, "proposal": file.proposal })
     });
     let all = |list: &[Diagnostic]| diagnostics::to_json(list)["diagnostics"].take();
@@ -114,7 +149,7 @@ fn to_json(arguments: &Import, imported: &Imported, compared: &Compared) -> serd
     })
 }
 
-fn print(arguments: &Import, imported: &Imported, compared: &Compared, style: Style) {
+fn print(into: &Path, imported: &Imported, compared: &Compared, style: Style) {
     for note in &imported.notes {
         style.located_note(note);
     }
@@ -131,7 +166,7 @@ fn print(arguments: &Import, imported: &Imported, compared: &Compared, style: St
         style.error(format!("the specs differ from the compose files in {difference}"));
     }
     for file in imported.files.iter().filter(|_| !style.json) {
-        let path = arguments.into.join(&file.file);
+        let path = into.join(&file.file);
         let proposal = file.proposal.as_ref().map(|ping| format!(" (proposed: {ping})")).unwrap_or_default();
         style.result(&(Text::from(format!("{}{proposal}", path.display())) + LineBreak));
     }

@@ -18,7 +18,7 @@ use crate::control::execute::context::ExecContext;
 use crate::control::execute::routes::Routes;
 use crate::control::ipc::socket::{Client, Presentation, Server};
 use crate::control::ipc::wire::{Hello, WireRequest};
-use crate::control::local_state::LocalState;
+use crate::control::local_state::{Adoption, LocalState};
 use crate::control::programs::SELF;
 use crate::control::state_directory::StateDirectory;
 use crate::control::{self, RunOptions};
@@ -365,6 +365,13 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
                     }
                     if !job.target.mode.is_about_images() {
                         record(&options.local_state, &desired, &outcome);
+                    }
+                    if outcome.is_good() && job.target.removes_group() {
+                        // Nothing is left that another directory could own.
+                        let forgotten = options.local_state.record_adoption(&Adoption::default());
+                        if let Err(error) = forgotten {
+                            tracing::debug!(%error, "cannot forget the adoption");
+                        }
                     }
                     Ok(outcome)
                 }

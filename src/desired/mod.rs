@@ -77,6 +77,14 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Returns the project of docker compose with which it shares networks and volumes: that of its compose files, or of
+    /// those from which its specs were imported, which have names such as `shop_data`.
+    pub fn compose_project(&self) -> Option<&str> {
+        let prefix = format!("{}_", self.group);
+        let shares = || self.networks.keys().chain(self.volumes.keys()).any(|name| name.starts_with(&prefix));
+        self.project.as_deref().or_else(|| shares().then_some(self.group.as_str()))
+    }
+
     /// Returns true if an output is used.
     pub fn uses_outputs(&self) -> bool {
         !self.outputs.uses.is_empty() || self.services.values().any(|service| !service.outputs.uses.is_empty())

@@ -176,9 +176,10 @@ fn subject(container: &Container) -> Subject {
 
 /// The containers of docker compose for the project, whatever their state.
 fn containers<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = &'a Container> {
-    observed.containers.values().filter(|container| {
-        let project = container.compose.as_ref().map(|compose| &compose.project);
-        container.identity.is_none() && project.is_some() && project == desired.project.as_ref()
+    let wanted = desired.compose_project();
+    observed.containers.values().filter(move |container| {
+        let project = container.compose.as_ref().map(|compose| compose.project.as_str());
+        container.identity.is_none() && project.is_some() && project == wanted
     })
 }
 
@@ -194,7 +195,8 @@ fn networks<'a>(desired: &Desired, observed: &'a Observed, containers: &[&Contai
     };
     let is_external = |name: &str| desired.networks.get(name).is_some_and(|network| network.external);
     let of_project = observed.networks.values().filter(|network| {
-        network.group.is_none() && network.compose_project.is_some() && network.compose_project == desired.project
+        let project = network.compose_project.as_deref();
+        network.group.is_none() && project.is_some() && project == desired.compose_project()
     });
     of_project.filter(|network| is_free(network) && !is_external(&network.name)).collect()
 }
@@ -202,7 +204,7 @@ fn networks<'a>(desired: &Desired, observed: &'a Observed, containers: &[&Contai
 impl Planner<'_> {
     /// Containers of docker compose that run: they hold ports and write to the volumes.
     pub(super) fn project_problem(&self) -> Option<String> {
-        let project = self.desired.project.as_ref()?;
+        let project = self.desired.compose_project()?;
         let running = containers(self.desired, self.observed).filter(|container| container.is_up());
         let mut names: Vec<&str> = running.map(|container| container.name.as_str()).collect();
         names.sort_unstable();

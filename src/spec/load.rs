@@ -234,7 +234,7 @@ fn assemble(
 }
 
 /// Hides secret values in the messages about invalid specs.
-fn hide_values(diagnostics: &mut [Diagnostic], secrets: &Secrets) {
+pub(super) fn hide_values(diagnostics: &mut [Diagnostic], secrets: &Secrets) {
     let redactor = Redactor::new(secrets);
     for diagnostic in diagnostics {
         let Diagnostic { message, label, related, hint, .. } = diagnostic;

@@ -81,6 +81,11 @@ fn try_style<K: DeserializeOwned>(root: &mut Node, applies: fn(&Scalar) -> bool,
 
 /// Restores references in the scalars that use them.
 fn restore_references(node: &mut Node, path: &mut Vec<String>, with_references: &dyn Fn(&str) -> Option<String>) {
+    // Also a list whose items come from one text.
+    if let Some(text) = with_references(&path.join(".")) {
+        node.value = Value::Scalar(Scalar { text, style: Style::Pending });
+        return;
+    }
     match &mut node.value {
         Value::Map(entries) => {
             for entry in entries {
@@ -96,11 +101,7 @@ fn restore_references(node: &mut Node, path: &mut Vec<String>, with_references: 
                 path.pop();
             }
         }
-        value => {
-            if let Some(text) = with_references(&path.join(".")) {
-                *value = Value::Scalar(Scalar { text, style: Style::Pending });
-            }
-        }
+        _ => {}
     }
 }
 

@@ -210,3 +210,20 @@ fn notes_say_what_compose_only_logs() {
     let notes: Vec<String> = project.notes.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(notes.join("\n"));
 }
+
+/// Values of variables are secret, also in errors.
+#[test]
+fn errors_do_not_show_values_of_variables() {
+    for text in ["command: 'run ${PW}'", "mem_limit: '${PW}'", "healthcheck: {interval: '${PW}'}", "ports: ['${PW}']"] {
+        let compose = format!("services: {{a: {{image: x, {text}}}}}\n");
+        let files = [("compose.yaml", compose.as_str()), (".env", "PW=\"it's-geheim99\"\n")];
+        let files = files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect();
+        match crate::facts::load_files(&files).project {
+            Some(Err(errors)) => {
+                let shown = errors.iter().map(ToString::to_string).collect::<String>();
+                assert!(!shown.contains("geheim99") && shown.contains("(hidden)"), "{text}: {shown}");
+            }
+            _ => panic!("{text} is read"),
+        }
+    }
+}

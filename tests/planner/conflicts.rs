@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drillmaster::capabilities::{ApiVersion, EngineKind};
-use drillmaster::desired::{Desired, Need, Network};
+use drillmaster::desired::{DeclaredVolume, Desired, Need, Network};
 use drillmaster::identity::Identity;
 use drillmaster::observed::{ComposeService, Container, ImageFacts, Observed, State};
 use drillmaster::plan::{Memory, forecast};
@@ -54,6 +54,8 @@ fn running_containers_of_docker_compose_are_a_conflict() {
     assert!(!plan_text(&wanted, &stopped).contains("Conflict"), "they hold nothing any more");
     wanted.project = None;
     assert!(!plan_text(&wanted, &observed).contains("Conflict"), "the specs may have nothing to do with it");
+    wanted.volumes.insert("shop_data".to_owned(), DeclaredVolume { is_fixed: true, ..DeclaredVolume::default() });
+    assert_eq!(plan_text(&wanted, &observed).matches(message).count(), 2, "they write to the volumes of the project");
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::super::load::hide_values;
 use super::super::locate::{Diagnostic, Location, SourceText};
 use super::super::node::{Key, Node, Style, Value};
+use super::super::secrets::Secrets;
 use super::super::yaml;
 use super::files::Selection;
 use super::reset::{self, Resets};
@@ -40,6 +42,8 @@ pub(super) struct Loader<'a> {
     pub reads: BTreeSet<String>,
     pub templates: Templates,
     variables: BTreeSet<String>,
+    /// Values of variables, which messages do not show.
+    secrets: Secrets,
     errors: Vec<Diagnostic>,
     notes: Vec<Diagnostic>,
     /// What is missing, where that is no error.
@@ -87,6 +91,7 @@ impl<'a> Loader<'a> {
             reads: BTreeSet::new(),
             templates: Templates::new(),
             variables: BTreeSet::new(),
+            secrets: Secrets::default(),
             errors: Vec::new(),
             notes: Vec::new(),
             missing: Vec::new(),
@@ -306,6 +311,7 @@ impl<'a> Loader<'a> {
         let mut found = interpolate::Found::default();
         interpolate::interpolate(root, environment, &self.sources, &mut found);
         self.templates.append(&mut found.templates);
+        self.secrets.add_all(found.variables.iter().filter_map(|name| environment.get(name)));
         self.variables.append(&mut found.variables);
         for (name, span) in found.unset {
             self.unset.entry(name).or_insert(span);
@@ -417,6 +423,7 @@ impl<'a> Loader<'a> {
     /// Returns the errors, ordered by file and position.
     pub fn errors(&mut self) -> Vec<Diagnostic> {
         let mut errors = std::mem::take(&mut self.errors);
+        hide_values(&mut errors, &self.secrets);
         errors.sort_by_key(|error| {
             error.location.as_ref().map(|location| (location.file.path().to_owned(), location.span.start))
         });

@@ -39,6 +39,8 @@ pub(super) struct Comments<'t> {
     targets: BTreeMap<usize, Target>,
     /// Beginnings of blocks, with those of the lines that open them.
     blocks: BTreeMap<usize, usize>,
+    /// Numbers of comments at the end of blocks, by the beginnings of the lines before them.
+    ends: BTreeMap<usize, Vec<usize>>,
     /// Beginnings of files up to the line after their first comment block.
     heads: Vec<Range<usize>>,
 }
@@ -46,6 +48,7 @@ pub(super) struct Comments<'t> {
 /// A line of a file.
 struct Line<'t> {
     start: usize,
+    indent: usize,
     /// Content without indentation and comment.
     content: &'t str,
     comment: Option<&'t str>,
@@ -60,8 +63,8 @@ impl Line<'_> {
 impl<'t> Comments<'t> {
     /// Finds the comments of files.
     pub fn of(source: &'t SourceText) -> Comments<'t> {
-        let (comments, targets, blocks, heads) = Default::default();
-        let mut comments = Comments { source, comments, targets, blocks, heads };
+        let (comments, targets, blocks, ends, heads) = Default::default();
+        let mut comments = Comments { source, comments, targets, blocks, ends, heads };
         for (offset, file) in source.files() {
             comments.add(offset, file.text());
         }
@@ -73,8 +76,19 @@ impl<'t> Comments<'t> {
         let with_content: Vec<usize> = (0..lines.len()).filter(|at| !lines[*at].content.is_empty()).collect();
         for (at, line) in lines.iter().enumerate() {
             let Some(comment) = line.comment else { continue };
+            let number = self.comments.len();
+            let place = offset + line.start + line.content.len();
+            self.comments.push(Comment { text: comment.to_owned(), at: place, taken: false });
             let next = with_content.partition_point(|other| *other < at);
-            let Some(target) = with_content.get(next).map(|at| &lines[*at]) else { continue };
+            let target = with_content.get(next).map(|at| &lines[*at]);
+            // One that is indented more than the next line is the end of what is before it.
+            let Some(target) = target.filter(|target| target.indent >= line.indent || line.start == target.start)
+            else {
+                if let Some(before) = next.checked_sub(1).and_then(|at| with_content.get(at)) {
+                    self.ends.entry(lines[*before].range(offset).start).or_default().push(number);
+                }
+                continue;
+            };
             let line_of_target = target.range(offset);
             let block = with_content.get(next + 1).map(|at| lines[*at].range(offset).start);
             let opens_block = target.content.ends_with(':') || target.content.contains(": &");
@@ -83,12 +97,10 @@ impl<'t> Comments<'t> {
                 opens_block: opens_block && block.is_some(),
                 comments: Vec::new(),
             });
-            known.comments.push(self.comments.len());
+            known.comments.push(number);
             if let Some(block) = block.filter(|_| opens_block) {
                 self.blocks.insert(block, line_of_target.start);
             }
-            let at = offset + line.start + line.content.len();
-            self.comments.push(Comment { text: comment.to_owned(), at, taken: false });
         }
         let first = with_content.first().map_or(0, |at| lines[*at].start);
         self.heads.push(offset..offset + first);
@@ -132,6 +144,16 @@ impl<'t> Comments<'t> {
         self.take_within(&block)
     }
 
+    /// Takes the comments at the end of a block.
+    pub fn take_end_of(&mut self, value: &Node) -> Vec<String> {
+        if !is_collection(value) {
+            return Vec::new();
+        }
+        let ends = self.ends.range(value.span.start..=value.span.end);
+        let numbers: Vec<usize> = ends.flat_map(|(_, numbers)| numbers).copied().collect();
+        self.take_numbers(&numbers)
+    }
+
     fn take_within(&mut self, range: &Range<usize>) -> Vec<String> {
         let start = self.comments.partition_point(|comment| comment.at < range.start);
         let within = self.comments[start..].iter_mut().take_while(|comment| comment.at < range.end);
@@ -140,9 +162,13 @@ impl<'t> Comments<'t> {
 
     fn take_at(&mut self, at: usize, is_below: bool) -> Vec<String> {
         let numbers = self.target(at, is_below).map(|target| target.comments.clone()).unwrap_or_default();
+        self.take_numbers(&numbers)
+    }
+
+    fn take_numbers(&mut self, numbers: &[usize]) -> Vec<String> {
         let mut texts = Vec::new();
         for number in numbers {
-            texts.extend(self.comments.get_mut(number).filter(|comment| !comment.taken).map(taken));
+            texts.extend(self.comments.get_mut(*number).filter(|comment| !comment.taken).map(taken));
         }
         texts
     }
@@ -190,7 +216,7 @@ fn lines(text: &str) -> Vec<Line<'_>> {
             is_apart && !is_within(&scalars, start + at)
         });
         let content = line[..comment.unwrap_or(line.len())].trim();
-        lines.push(Line { start: start + indent, content, comment: comment.map(|at| &line[at..]) });
+        lines.push(Line { start: start + indent, indent, content, comment: comment.map(|at| &line[at..]) });
         start += raw.len();
     }
     lines
@@ -238,5 +264,8 @@ mod tests {
                 ("# A", "A: 1"),
             ]
         );
+        let ends: Vec<&str> =
+            comments.ends.values().flatten().map(|number| comments.comments[*number].text.as_str()).collect();
+        assert_eq!(ends, ["# B: 2"]);
     }
 }

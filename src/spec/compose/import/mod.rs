@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::locate::Diagnostic;
 use super::super::node::{Entry, Node, Value};
+use super::super::paths::{join, parent};
 use super::translate::{Translated, diagnostics, translate, translate_all};
 use super::values::text;
 use super::{FileKind, Files, Problem, Project};
@@ -105,6 +106,12 @@ pub fn import(project: &Project, into: &str, access: &dyn Files, selected: Servi
         let profiles = project.profiles.join(",");
         let message = format!("COMPOSE_PROFILES activates {profiles}, which specs do not do");
         notes.push(Diagnostic::new(message).hint(format!("use `--profile {profiles}`, or set DRILLMASTER_PROFILES")));
+    }
+    let dotenv = join(&project.directory, ".env");
+    let is_read = into == project.directory || parent(into) == project.directory;
+    if !is_read && access.kind(&dotenv) == FileKind::File {
+        let message = format!("`.env` of {} is not read with these specs", project.directory);
+        notes.push(Diagnostic::new(message).hint(format!("use `--env-file {dotenv}`")));
     }
     let left_out = translation.errors().cloned().chain(diagnostics(project, importer.errors)).collect();
     Imported { files, left_out, notes }

@@ -19,6 +19,7 @@ fn map(entries: &[Entry], indent: usize, comments: &mut Comments<'_>, out: &mut 
         if !comments.is_in(&entry.value) {
             let yaml = to_yaml(&entry.value, &[], true);
             block(&Yaml::Mapping(Mapping::from_iter([(entry.key.text.clone().into(), yaml)])), indent, out);
+            end(entry, indent, comments, out);
             continue;
         }
         // A key alone is written as `key: null`.
@@ -30,6 +31,15 @@ fn map(entries: &[Entry], indent: usize, comments: &mut Comments<'_>, out: &mut 
             Value::Seq(items) => list(items, indent, comments, out),
             _ => {}
         }
+        end(entry, indent, comments, out);
+    }
+}
+
+/// Writes the comments at the end of a field of the document.
+fn end(entry: &Entry, indent: usize, comments: &mut Comments<'_>, out: &mut String) {
+    if indent == 0 {
+        let inner = if matches!(entry.value.value, Value::Map(_)) { 2 } else { 0 };
+        lines(comments.take_end_of(&entry.value), inner, out);
     }
 }
 

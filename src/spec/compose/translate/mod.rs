@@ -117,6 +117,10 @@ fn mark(project: &Project, node: &Node, path: &str, fields: &mut SecretFields) {
         Value::Map(entries) => {
             entries.iter().for_each(|entry| mark(project, &entry.value, &format!("{path}.{}", entry.key.text), fields));
         }
+        // The words of a text.
+        Value::Seq(items) if !items.is_empty() && items.iter().all(|item| item.span == node.span) => {
+            fields.extend(project.template(&node.span).map(|template| (path.to_owned(), template.to_owned())));
+        }
         Value::Seq(items) => {
             items.iter().enumerate().for_each(|(at, item)| mark(project, item, &format!("{path}.{at}"), fields));
         }
