@@ -56,14 +56,17 @@ fn diamond_starts_its_branches_in_parallel() {
 #[test]
 fn started_condition_does_not_wait_for_readiness() {
     let project = Project::new("started");
-    let slow = script("slow", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
-    let quick = sleeper("quick", "dependencies: [{name: slow, condition: started}]");
+    // It becomes ready only after the other one has been started.
+    let slow = "until test -f /shared/started; do sleep 0.1; done; touch /tmp/ready; sleep infinity";
+    let slow = script("slow", slow, "ping: {exec: [test, -f, /tmp/ready]}\nvolumes: ['shared:/shared']");
+    let needs = "dependencies: [{name: slow, condition: started}]\nvolumes: ['shared:/shared']";
+    let quick = script("quick", "touch /shared/started; sleep infinity", needs);
     project.write("all.yaml", &(slow + &quick));
     let events = Events::subscribe(&project.group);
     project.up();
     let (slow, quick) = (project.name("slow"), project.name("quick"));
     events.assert_order(("start", &format!("{slow}.new")), ("create", &format!("{quick}.new")));
-    events.assert_order(("rename", &quick), ("rename", &slow));
+    events.assert_order(("start", &format!("{quick}.new")), ("rename", &slow));
 }
 
 #[test]
