@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, EventMessage, EventMessageTypeEnum, ImageSummary,
-    Mount, MountType, SystemInfo, VolumeCreateRequest,
+    ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, EventMessage, EventMessageTypeEnum,
+    ImageSummary, Mount, MountType, SystemInfo, VolumeCreateRequest,
 };
 
 use super::super::ContainerExit;
@@ -315,9 +315,15 @@ impl Address {
         Some(Address { ip, mac: endpoint.mac_address.filter(|mac| !mac.is_empty()) })
     }
 
-    /// An endpoint to be created with this address.
+    /// An endpoint to be created with this address. Podman 6 takes it from the settings of address management only.
     pub fn set_in(self, endpoint: EndpointSettings) -> EndpointSettings {
-        EndpointSettings { ip_address: Some(self.ip), mac_address: self.mac, ..endpoint }
+        let managed = EndpointIpamConfig { ipv4_address: Some(self.ip.clone()), ..Default::default() };
+        EndpointSettings {
+            ip_address: Some(self.ip),
+            ipam_config: Some(endpoint.ipam_config.unwrap_or(managed)),
+            mac_address: self.mac,
+            ..endpoint
+        }
     }
 }
 
@@ -456,6 +462,19 @@ mod tests {
         assert_eq!(adapted(r#"{"network_mode": "service:vpn"}"#, targets), ("container:abc".to_owned(), 0));
         assert_eq!(adapted(r#"{"network_mode": "host"}"#, ""), ("host".to_owned(), 1));
         assert_eq!(adapted("{}", ""), (String::new(), 1));
+    }
+
+    #[test]
+    fn addresses_are_kept() {
+        let left = EndpointSettings {
+            ip_address: Some("10.89.0.2".into()),
+            mac_address: Some("aa:8a:a1:b4:1d:23".into()),
+            ..Default::default()
+        };
+        let endpoint = Address::of(left).unwrap().set_in(EndpointSettings::default());
+        assert_eq!(endpoint.ip_address.as_deref(), Some("10.89.0.2"));
+        assert_eq!(endpoint.ipam_config.unwrap().ipv4_address.as_deref(), Some("10.89.0.2"));
+        assert_eq!(endpoint.mac_address.as_deref(), Some("aa:8a:a1:b4:1d:23"));
     }
 
     #[test]
