@@ -421,7 +421,11 @@ fn second_ctrl_c_exits_and_the_next_watch_resumes() {
     if engine::is_podman() {
         // No event tells of a stop.
         wait_for("api to be stopping", WAIT_TIMEOUT, || {
-            project.containers().iter().any(|found| found.state == "stopping").then_some(())
+            let path = format!("/containers/json?all=true&{}", engine::group_filter(&project.group));
+            let listed = engine::request("GET", &path, None);
+            // Podman 6 only tells in words.
+            let is_stopping = |found: &Value| found["State"] == "stopping" || found["Status"] == "Stopping";
+            listed.as_array().into_iter().flatten().any(is_stopping).then_some(())
         });
     } else {
         events.position("kill", &project.name("api"));
