@@ -1,7 +1,7 @@
 //! Location of an engine relative to drillmaster: decides how ports of containers are reached.
 
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::{UnixStream, lookup_host};
@@ -78,9 +78,17 @@ async fn peer(path: &Path) -> Peer {
         return Peer::Invisible;
     }
     // Other users' namespaces may not be read.
-    let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    match (network(&pid.to_string()), network("self")) {
-        (Some(theirs), Some(ours)) if theirs != ours => Peer::OtherNetwork,
+    let network = |process: &Path| std::fs::read_link(process.join("ns/net")).ok();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    classify_network(threads.filter_map(|thread| network(&thread.path())), network(Path::new("/proc/self")))
+}
+
+/// Compares the network namespaces of a process's threads with ours. One that is the same decides: Podman leaves single
+/// threads, also the first one, in networks of its containers.
+fn classify_network(theirs: impl Iterator<Item = PathBuf>, ours: Option<PathBuf>) -> Peer {
+    let theirs: Vec<PathBuf> = theirs.collect();
+    match ours {
+        Some(ours) if !theirs.is_empty() && !theirs.contains(&ours) => Peer::OtherNetwork,
         _ => Peer::Local,
     }
 }
@@ -108,6 +116,17 @@ mod tests {
         ] {
             assert_eq!(locate(&Endpoint::Tcp(endpoint.into()), false).await, expected, "{endpoint}");
         }
+    }
+
+    #[test]
+    fn one_thread_in_the_same_network_decides() {
+        let peer = |theirs: &[&str], ours: Option<&str>| {
+            classify_network(theirs.iter().map(PathBuf::from), ours.map(PathBuf::from))
+        };
+        assert_eq!(peer(&["net:[2]", "net:[1]"], Some("net:[1]")), Peer::Local);
+        assert_eq!(peer(&["net:[2]", "net:[3]"], Some("net:[1]")), Peer::OtherNetwork);
+        // They may not be read.
+        assert_eq!((peer(&[], Some("net:[1]")), peer(&["net:[2]"], None)), (Peer::Local, Peer::Local));
     }
 
     #[test]
