@@ -116,25 +116,10 @@ impl<'a> Planner<'a> {
     /// `up`: the container exists, matches its spec and runs.
     fn agree(&mut self, service: &'a Service, mut slots: Slots<'a>) -> DependencyState {
         let subject = Subject::of(service);
-        let mut renamed = false;
-        if let Some(stray) = self.stray(service, &mut slots) {
-            if slots.current.is_some() {
-                self.change(
-                    subject,
-                    Action::Update,
-                    vec![Cause::Name { found: Some(stray.name.clone()), wanted: None }],
-                );
-                self.remove_surplus(service, stray, "surplus container: another one holds the service name");
-                return DependencyState::Pending("has a surplus container");
-            }
-            if !self.is_drift_ignored(&service.name, "name") {
-                let name = container_name(&self.desired.group, &service.name);
-                let verb = Verb::Rename { container: ContainerRef::of(stray), to: name };
-                self.step(subject.clone(), verb, format!("renamed externally to {}", stray.name));
-                renamed = true;
-            }
-            slots.current = Some(stray);
-        }
+        let renamed = match self.find_stray(service, &mut slots) {
+            Ok(renamed) => renamed,
+            Err(state) => return state,
+        };
         if let Some(state) = self.unsupported(service) {
             return state;
         }
@@ -196,6 +181,27 @@ impl<'a> Planner<'a> {
                 self.create_or_replace(service, current, causes, candidate, failed)
             }
         }
+    }
+
+    /// Takes a container that was renamed externally as the current one, and renames it back unless that is ignored.
+    /// Returns true if it is renamed; fails if there is a current one, so that it is surplus.
+    fn find_stray(&mut self, service: &'a Service, slots: &mut Slots<'a>) -> Result<bool, DependencyState> {
+        let Some(stray) = self.stray(service, slots) else { return Ok(false) };
+        let subject = Subject::of(service);
+        if slots.current.is_some() {
+            let cause = Cause::Name { found: Some(stray.name.clone()), wanted: None };
+            self.change(subject, Action::Update, vec![cause]);
+            self.remove_surplus(service, stray, "surplus container: another one holds the service name");
+            return Err(DependencyState::Pending("has a surplus container"));
+        }
+        slots.current = Some(stray);
+        if self.is_drift_ignored(&service.name, "name") {
+            return Ok(false);
+        }
+        let name = container_name(&self.desired.group, &service.name);
+        let verb = Verb::Rename { container: ContainerRef::of(stray), to: name };
+        self.step(subject, verb, format!("renamed externally to {}", stray.name));
+        Ok(true)
     }
 
     /// Asks for the details of containers that cannot be compared without.
