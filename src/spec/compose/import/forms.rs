@@ -113,6 +113,7 @@ impl Fields<'_, '_> {
     fn build(&mut self, build: &Node) -> Node {
         let build = self.each_value(build, &mut |fields, key, value| match key {
             "context" => fields.texts.path(value),
+            "args" => fields.variables(value),
             "dockerfile" if value.text().is_some_and(|path| path.starts_with('/')) => fields.texts.path(value),
             _ => fields.same(value),
         });
@@ -165,7 +166,19 @@ impl Fields<'_, '_> {
         for unset in env.entries().filter(|entry| entry.value.is_null()) {
             self.texts.note_unset(&unset.key);
         }
-        self.same(env)
+        self.variables(env)
+    }
+
+    /// Returns a map in which a key without a value stands for the variable of its name, as in the compose file.
+    fn variables(&mut self, variables: &Node) -> Node {
+        let mut written = self.same(variables);
+        for Entry { key, value } in variables.entries() {
+            let is_passed = key.span == value.span && self.texts.is_reference(value, &key.text);
+            if is_passed && let Some(value) = written.get_mut(&key.text) {
+                value.value = Value::Placeholder;
+            }
+        }
+        written
     }
 
     fn device(&mut self, device: &Node) -> Node {

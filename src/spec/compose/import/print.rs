@@ -16,7 +16,8 @@ pub(super) fn print(fields: &[Entry], comments: &mut Comments<'_>) -> String {
 fn map(entries: &[Entry], indent: usize, comments: &mut Comments<'_>, out: &mut String) {
     for entry in entries {
         lines(comments.take_of(entry), indent, out);
-        if !comments.is_in(&entry.value) {
+        let has_parts = entry.value.value == Value::Placeholder || has_keys_alone(&entry.value);
+        if !has_parts && !comments.is_in(&entry.value) {
             let yaml = to_yaml(&entry.value, &[], true);
             block(&Yaml::Mapping(Mapping::from_iter([(entry.key.text.clone().into(), yaml)])), indent, out);
             end(entry, indent, comments, out);
@@ -33,6 +34,11 @@ fn map(entries: &[Entry], indent: usize, comments: &mut Comments<'_>, out: &mut 
         }
         end(entry, indent, comments, out);
     }
+}
+
+/// Returns true if a key in a map has no value: it is written without `null`, which means something else.
+fn has_keys_alone(node: &Node) -> bool {
+    node.entries().any(|entry| entry.value.value == Value::Placeholder || has_keys_alone(&entry.value))
 }
 
 /// Writes the comments at the end of a field of the document.

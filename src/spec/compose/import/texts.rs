@@ -92,6 +92,11 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// Returns true if a text is the value of this variable, and nothing else.
+    pub fn is_reference(&self, node: &Node, variable: &str) -> bool {
+        self.project.template(&node.span).is_some_and(|template| template == format!("${{{variable}}}"))
+    }
+
     /// Notes that a variable of a container, which is passed through, is not set.
     pub fn note_unset(&mut self, key: &Key) {
         let message = format!("the variable {} is not set, and stays so in the container", quoted(&key.text));
