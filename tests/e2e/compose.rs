@@ -364,3 +364,16 @@ fn import_says_what_it_leaves_out() {
     project.run(&["import", "--into", "other"]).exits(2).stderr_contains("compose.yaml:1:23");
     assert!(!project.home.path().join("other").exists());
 }
+
+/// Messages name the directory that owns a group: `--specs` takes that of a project, too.
+#[test]
+fn directory_of_a_project_is_as_good_as_its_files() {
+    let project = project("composedir", "services: {a: {image: IMAGE, command: sleep infinity, stop_signal: KILL}}");
+    let home = project.home.path().to_str().unwrap().to_owned();
+    project.run(&["up", "--specs", &home]).exits(0);
+    project.run(&["diff"]).exits(0);
+    let source = text(&project.inspect("a")["Config"]["Labels"]["drillmaster.source"]);
+    assert_eq!(std::path::Path::new(&source), project.home.path().canonicalize().unwrap());
+    let group = project.group.clone();
+    project.run(&["down", "--group", &group, "--specs", &home]).exits(0).output_lacks("warning");
+}

@@ -51,6 +51,10 @@ impl Origin {
                 let is_own = global.project_directory.is_none() && has_specs()?;
                 Ok(if is_own { own } else { Origin::Compose(found) })
             }
+            [path] if has_compose_file(path) => {
+                let working_directory = absolute(path)?.to_string_lossy().into_owned();
+                Ok(Origin::Compose(ComposeFiles { working_directory, ..ComposeFiles::new(global, &[])? }))
+            }
             [path] if path.is_dir() || !path.exists() && !is_yaml(path) => directory(path.clone()),
             files => match files.iter().find(|path| path.is_dir()) {
                 Some(path) => Err(Failure::Usage(format!(
@@ -106,6 +110,12 @@ impl Origin {
                 Err(error) => error.kind() == io::ErrorKind::NotFound,
             }
     }
+}
+
+/// Returns true for the directory of a compose project: a spec directory has no such file.
+fn has_compose_file(directory: &Path) -> bool {
+    let is_compose = |text: String| text.lines().any(|line| line.starts_with("services:"));
+    compose::FILE_NAMES.iter().any(|name| std::fs::read_to_string(directory.join(name)).is_ok_and(is_compose))
 }
 
 fn is_yaml(path: &Path) -> bool {
