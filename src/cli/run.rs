@@ -18,7 +18,7 @@ use crate::control::execute::context::ExecContext;
 use crate::control::execute::routes::Routes;
 use crate::control::ipc::socket::{Client, Presentation, Server};
 use crate::control::ipc::wire::{Hello, WireRequest};
-use crate::control::local_state::{Adoption, LocalState};
+use crate::control::local_state::LocalState;
 use crate::control::programs::SELF;
 use crate::control::state_directory::StateDirectory;
 use crate::control::{self, RunOptions};
@@ -368,8 +368,7 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
                     }
                     if outcome.is_good() && job.target.removes_group() {
                         // Nothing is left that another directory could own.
-                        let forgotten = options.local_state.record_adoption(&Adoption::default());
-                        if let Err(error) = forgotten {
+                        if let Err(error) = options.local_state.forget_adoption() {
                             tracing::debug!(%error, "cannot forget the adoption");
                         }
                     }

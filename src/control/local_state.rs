@@ -111,6 +111,15 @@ impl LocalState {
         self.write(ADOPTED, adoption)
     }
 
+    /// Removes the record of the adoption.
+    ///
+    /// # Errors
+    ///
+    /// If the file exists and cannot be removed.
+    pub fn forget_adoption(&self) -> io::Result<()> {
+        self.directory.remove(ADOPTED)
+    }
+
     /// The memory of earlier runs.
     pub fn memory(&self) -> Memory {
         Memory { sources: self.sources(), ..Memory::new(self.updated(), self.mounted()) }
