@@ -54,8 +54,11 @@ fn desired(specs: &Specs) -> Desired {
 fn content(mut desired: Desired) -> (String, String, String, Vec<Service>) {
     let hooks = desired.services.values_mut().flat_map(|service| service.hooks.values_mut());
     hooks.chain(desired.on.values_mut()).flatten().for_each(|hook| hook.secret = false);
-    let without_location = |service: Service| Service { location: String::new(), secret: [].into(), ..service };
-    let services = desired.services.into_values().map(without_location).collect();
+    let without_places = |mut service: Service| {
+        service.requirements.iter_mut().for_each(|requirement| requirement.place.clear());
+        Service { location: String::new(), secret: [].into(), ..service }
+    };
+    let services = desired.services.into_values().map(without_places).collect();
     (desired.group, desired.network, format!("{:?}", desired.on), services)
 }
 
