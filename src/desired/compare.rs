@@ -23,7 +23,6 @@ pub fn differences(one: &Desired, other: &Desired) -> Vec<String> {
             (Some(one), Some(other)) => {
                 let fields = fields(one, other);
                 if !fields.is_empty() {
-                    let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
                     found.push(format!("`{name}`: {}", named(&fields)));
                 }
             }
@@ -43,8 +42,8 @@ fn volumes(desired: &Desired) -> BTreeMap<&String, DeclaredVolume> {
     desired.volumes.iter().map(|(name, volume)| (name, unplaced(volume))).collect()
 }
 
-fn named(fields: &[&str]) -> String {
-    fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ")
+fn named(fields: &[impl AsRef<str>]) -> String {
+    fields.iter().map(|field| format!("`{}`", field.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 /// The fields in which a service differs.

@@ -194,9 +194,10 @@ fn networks<'a>(desired: &Desired, observed: &'a Observed, containers: &[&Contai
             .all(|container| container.networks.iter().all(|attachment| attachment.network_id != network.id))
     };
     let is_external = |name: &str| desired.networks.get(name).is_some_and(|network| network.external);
+    let wanted = desired.compose_project();
     let of_project = observed.networks.values().filter(|network| {
         let project = network.compose_project.as_deref();
-        network.group.is_none() && project.is_some() && project == desired.compose_project()
+        network.group.is_none() && project.is_some() && project == wanted
     });
     of_project.filter(|network| is_free(network) && !is_external(&network.name)).collect()
 }

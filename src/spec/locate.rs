@@ -43,28 +43,23 @@ impl SourceText {
     }
 
     /// Returns the files of a joined text with their start offsets, or the one file.
-    pub fn files(&self) -> Vec<(usize, &SourceText)> {
-        match self.parts.as_slice() {
-            [] => vec![(0, self)],
-            parts => parts.iter().map(|(start, text)| (*start, &**text)).collect(),
-        }
+    pub fn files(&self) -> impl Iterator<Item = (usize, &SourceText)> {
+        let alone = self.parts.is_empty().then_some((0, self));
+        alone.into_iter().chain(self.parts.iter().map(|(start, text)| (*start, &**text)))
     }
 
     /// Returns the text of a span; empty if it is in none of the files.
     pub fn slice(&self, span: &Range<usize>) -> &str {
-        let files = self.files();
-        let before = files.partition_point(|(start, _)| *start <= span.start);
-        let file = before.checked_sub(1).and_then(|at| files.get(at));
-        file.and_then(|(start, file)| file.text.get(span.start - start..span.end.saturating_sub(*start)))
-            .unwrap_or_default()
+        match self.parts.as_slice() {
+            [] => self.text.get(span.clone()).unwrap_or_default(),
+            parts => slice_of(parts, span),
+        }
     }
 
     /// Returns the range of the lines that follow that of an offset and are indented more than it, with the blank lines
     /// between them.
     pub fn block_at(&self, offset: usize) -> Range<usize> {
-        let files = self.files();
-        let before = files.partition_point(|(start, _)| *start <= offset);
-        let Some((start, file)) = before.checked_sub(1).and_then(|at| files.get(at)) else { return offset..offset };
+        let (start, file) = part(&self.parts, offset).map_or((0, self), |(start, file)| (*start, &**file));
         let content = |line: usize| file.text.get(file.line_range(line)).unwrap_or_default();
         let indent = |line: usize| content(line).len() - content(line).trim_start().len();
         let first = file.line(offset - start);
@@ -75,8 +70,7 @@ impl SourceText {
 
     /// Returns the part that contains an offset, with the start offset of that part.
     fn part_at(self: &Arc<Self>, offset: usize) -> (usize, &Arc<Self>) {
-        let before = self.parts.partition_point(|(start, _)| *start <= offset);
-        before.checked_sub(1).and_then(|at| self.parts.get(at)).map_or((0, self), |(start, text)| (*start, text))
+        part(&self.parts, offset).map_or((0, self), |(start, text)| (*start, text))
     }
 
     /// Returns the path as displayed.
@@ -113,6 +107,20 @@ impl SourceText {
         let bare = self.text.get(start..end).unwrap_or_default().trim_end_matches(['\n', '\r']);
         start..start + bare.len()
     }
+}
+
+/// Returns the part that contains an offset; `None` if there are no parts before it.
+fn part(parts: &[(usize, Arc<SourceText>)], offset: usize) -> Option<&(usize, Arc<SourceText>)> {
+    let before = parts.partition_point(|(start, _)| *start <= offset);
+    before.checked_sub(1).and_then(|at| parts.get(at))
+}
+
+/// Returns the text of a span in one of several files with ascending start offsets; empty if it is in none.
+pub fn slice_of<'p>(parts: &'p [(usize, Arc<SourceText>)], span: &Range<usize>) -> &'p str {
+    let found = part(parts, span.start);
+    found
+        .and_then(|(start, text)| text.text.get(span.start - start..span.end.saturating_sub(*start)))
+        .unwrap_or_default()
 }
 
 /// A byte range in a file.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::locate::{Location, SourceText};
+use super::super::locate::{Location, SourceText, slice_of};
 
 /// Files by their offsets; a file is in it once, however often it is read.
 #[derive(Debug, Default)]
@@ -40,10 +40,7 @@ impl Sources {
 
     /// Returns the source text of a span.
     pub fn raw(&self, span: &Range<usize>) -> &str {
-        let before = self.parts.partition_point(|(start, _)| *start <= span.start);
-        let part = before.checked_sub(1).and_then(|at| self.parts.get(at));
-        part.and_then(|(start, text)| text.text().get(span.start - start..span.end.saturating_sub(*start)))
-            .unwrap_or_default()
+        slice_of(&self.parts, span)
     }
 
     pub fn joined(&self) -> Arc<SourceText> {

@@ -110,6 +110,18 @@ pub fn parse(template: &str) -> Result<Vec<Part<'_>>, TemplateError> {
     Parser { template, at: 0 }.parts(0)
 }
 
+/// Returns the names of the variables that a template refers to, in defaults too.
+pub fn names<'t>(parts: &[Part<'t>]) -> Vec<&'t str> {
+    let mut names = Vec::new();
+    for part in parts {
+        if let Part::Reference(Reference { name, otherwise, .. }) = part {
+            names.push(*name);
+            names.extend(otherwise.iter().flat_map(|otherwise| self::names(&otherwise.argument)));
+        }
+    }
+    names
+}
+
 struct Parser<'t> {
     template: &'t str,
     at: usize,

@@ -1,6 +1,7 @@
 //! Readiness checks of well-known images: proposals, since compose files have none.
 
 use super::super::super::node::Node;
+use super::super::translate::repository;
 
 /// Images, each with its check. A port that the program only opens when it serves is enough; while it initializes its
 /// data, PostgreSQL, MySQL and MariaDB listen on a socket in the container only.
@@ -35,18 +36,14 @@ pub(super) fn proposal(document: &Node) -> Option<String> {
     if words.flat_map(Node::items).any(|word| word.text().is_some_and(|word| word.contains("port"))) {
         return None;
     }
-    let repository = repository(document.get("image")?.text()?);
-    let (_, check) = KNOWN.iter().find(|(images, _)| images.contains(&repository))?;
+    let name = name_on_hub(document.get("image")?.text()?);
+    let (_, check) = KNOWN.iter().find(|(images, _)| images.contains(&name))?;
     Some(format!("ping: {{{check}}}"))
 }
 
 /// Returns the name of an image on Docker Hub, without tag and digest.
-fn repository(image: &str) -> &str {
-    let image = image.split('@').next().unwrap_or(image);
-    let image = match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => image,
-    };
+fn name_on_hub(image: &str) -> &str {
+    let image = repository(image);
     let image = image.strip_prefix("docker.io/").unwrap_or(image);
     image.strip_prefix("library/").unwrap_or(image)
 }
@@ -64,7 +61,7 @@ mod tests {
             ("localhost:5000/postgres", "localhost:5000/postgres"),
             ("minio/minio:latest", "minio/minio"),
         ] {
-            assert_eq!(repository(image), expected);
+            assert_eq!(name_on_hub(image), expected);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::super::super::node::{Key, Node, Style, Value};
 use super::super::super::paths::{clean, join, parent, relative};
 use super::super::super::value::{ByteSize, Period, quoted};
-use super::super::template::{Part, Reference, expand_leniently, parse};
+use super::super::template::{Part, Reference, expand_leniently, names, parse};
 use super::super::{Problem, Project};
 use super::variables::{Variable, escape, rewrite, split};
 
@@ -191,7 +191,7 @@ impl<'a> Texts<'a> {
     }
 
     fn variables(&self, template: &str) -> Vec<String> {
-        expand_leniently(template, &|_| None).map(|expanded| expanded.used).unwrap_or_default()
+        parse(template).map(|parts| names(&parts).into_iter().map(str::to_owned).collect()).unwrap_or_default()
     }
 
     /// Notes the variables of a service that were not written: what became of their values is.
@@ -228,14 +228,15 @@ impl<'a> Texts<'a> {
 
     /// Returns a template in the syntax of specs.
     pub fn rewritten(&mut self, template: &str) -> String {
-        self.kept.extend(self.variables(template));
+        let Ok(parts) = parse(template) else { return escape(template) };
+        self.kept.extend(names(&parts).into_iter().map(str::to_owned));
         let Project { name: project, environment, .. } = self.project;
         let variable = |name: &str| match name {
             PROJECT_NAME => Variable::Fixed(project),
             name if environment.contains_key(name) => Variable::Set,
             _ => Variable::Unset,
         };
-        parse(template).map_or_else(|_| escape(template), |parts| rewrite(&parts, &variable))
+        rewrite(&parts, &variable)
     }
 
     /// Returns a template that is one reference, with another default; `None`: it is more than that.

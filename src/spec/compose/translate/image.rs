@@ -72,7 +72,7 @@ impl<'a> Translator<'a> {
 }
 
 /// Returns the name of an image without tag and digest: built images have tags of their own.
-fn repository(image: &str) -> &str {
+pub fn repository(image: &str) -> &str {
     let image = image.split('@').next().unwrap_or(image);
     match image.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => repository,

@@ -22,6 +22,7 @@ use super::super::node::{Entry, Key, Node, Value};
 use super::super::secrets::{HIDDEN, SecretFields, is_public};
 use super::values::{printed, text};
 use super::{Problem, Project};
+pub(super) use image::repository;
 use keys::Rule;
 use names::Names;
 use nodes::{entry, list, map, merge_over, text_at};
